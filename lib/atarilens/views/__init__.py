@@ -1,0 +1,28 @@
+"""Arrays to pictures: overlays, figures in one house style, deterministic files and movies."""
+
+from atarilens.views.files import movie_frames, save_figure, save_movie
+from atarilens.views.layouts import (
+    attention_figure,
+    curves_figure,
+    learning_figure,
+    memory_figure,
+    screens_figure,
+    variants_figure,
+)
+from atarilens.views.screens import Panel, common_gain, describe_gain, overlay
+
+__all__ = [
+    "Panel",
+    "attention_figure",
+    "common_gain",
+    "curves_figure",
+    "describe_gain",
+    "learning_figure",
+    "memory_figure",
+    "movie_frames",
+    "overlay",
+    "save_figure",
+    "save_movie",
+    "screens_figure",
+    "variants_figure",
+]

@@ -1,0 +1,177 @@
+import hashlib
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from atarilens import views
+
+REGION = (35, 195, 0, 160)
+BLACK = np.zeros((210, 160, 3), np.uint8)
+
+
+def maps_with(actor=(), critic=()):
+    """Give maps of 80 x 80 that are 1 on the listed pixels and 0 elsewhere."""
+    both = np.zeros((2, 80, 80), np.float32)
+    for head, pixels in zip(both, (actor, critic), strict=True):
+        for row, column in pixels:
+            head[row, column] = 1
+    return SimpleNamespace(actor=both[0], critic=both[1])
+
+
+def test_actor_lights_blue_and_critic_red_where_their_pixels_are():
+    image = views.overlay(BLACK, maps_with(actor=[(10, 60)], critic=[(70, 5)]), REGION, gain=100)
+    assert image.dtype == np.uint8
+    assert image.shape == (210, 160, 3)
+    red, green, blue = np.moveaxis(image.astype(int), 2, 0)
+    assert not green.any()
+    # Observation pixel (i, j) covers screen rows 35 + 2i, 35 + 2i + 1 and columns 2j, 2j + 1.
+    for channel, (i, j) in ((blue, (10, 60)), (red, (70, 5))):
+        rows, columns = np.nonzero(channel == channel.max())
+        assert (rows.min(), rows.max()) == (35 + 2 * i, 36 + 2 * i)
+        assert (columns.min(), columns.max()) == (2 * j, 2 * j + 1)
+        weights = channel / channel.sum()
+        assert (weights.sum(1) @ np.arange(210)) == pytest.approx(35.5 + 2 * i)
+        assert (weights.sum(0) @ np.arange(160)) == pytest.approx(0.5 + 2 * j)
+
+
+def test_overlay_is_linear_in_the_gain_and_adds_to_the_screen():
+    constant = SimpleNamespace(actor=np.full((80, 80), 0.5), critic=np.full((80, 80), 2.0))
+    screen = np.full((210, 160, 3), 20, np.uint8)
+    image = views.overlay(screen, constant, REGION, gain=(100, 30))
+    assert image[100, 80].tolist() == [20 + 60, 20, 20 + 50]
+    assert (image[:35] == 20).all()
+    assert (image[195:] == 20).all()
+    assert (screen == 20).all()
+
+
+def test_overlay_saturates_and_never_wraps_around():
+    huge = SimpleNamespace(actor=np.full((80, 80), 1e9, np.float32), critic=None)
+    image = views.overlay(np.full((210, 160, 3), 200, np.uint8), huge, REGION, gain=1e3)
+    assert (image[35:195, :, 2] == 255).all()
+    assert (image[..., 0] == 200).all()
+
+
+def test_overlay_says_what_it_received():
+    with pytest.raises(ValueError, match=r"uint8 \[210, 160, 3\], received float64 \[210, 160\]"):
+        views.overlay(np.zeros((210, 160)), maps_with(), REGION, gain=1)
+    stack = SimpleNamespace(actor=np.zeros((4, 80, 80)), critic=None)
+    with pytest.raises(ValueError, match=r"a map must be \[H, W\], received \[4, 80, 80\]"):
+        views.overlay(BLACK, stack, REGION, gain=1)
+
+
+def test_common_gain_draws_the_quantile_of_all_panels_full():
+    first = SimpleNamespace(actor=np.arange(100.0), critic=np.zeros(100))
+    second = SimpleNamespace(actor=np.arange(100.0, 200.0), critic=np.zeros(100))
+    actor, critic = views.common_gain([first, second], quantile=1.0)
+    assert actor == pytest.approx(255 / 199)
+    assert critic == 0
+    assert views.common_gain([SimpleNamespace(actor=np.ones(4), critic=None)]) == (255, 0)
+    assert views.describe_gain((12.34, 0)) == "Gain: 12.3 grey levels per squared logit (blue)."
+    assert "9,231 per squared value (red)" in views.describe_gain((2, 9231.4))
+
+
+def panels(n=4):
+    screens = np.random.default_rng(0).integers(0, 255, (n, 210, 160, 3)).astype(np.uint8)
+    marks = {"arrow": ((100, 80), (120, 60)), "circle": (50, 50, 10), "box": (37, 41, 72, 98)}
+    return [views.Panel(s, title=f"step {i}", note="n", **marks) for i, s in enumerate(screens)]
+
+
+def every_figure():
+    table = np.array([[-1, 1, 0.5, 1.5], [0, 2, 1, 3], [1, 1, 0.5, 1.5]])
+    curve = np.array([[0.0, -1, 1], [1, 0, 2], [2, 1, 3], [3, 2, 4]])
+    words = {"caption": "Words. " * 60}
+    yield views.screens_figure([panels(), panels(2)], names=["a", "b"], **words)
+    yield views.learning_figure(
+        panels(), {"ball": curve}, axis_label="NSS", tick_labels=["0", "1", "2", "3"], **words
+    )
+    yield views.memory_figure(
+        {"actor": np.arange(5.0)}, np.array([2]), {"agent": table}, event="a hit", **words
+    )
+    values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
+    yield views.attention_figure(values, ends, axis_label="NSS", **words)
+    yield views.variants_figure(panels(), {"stale memory": np.array([0.5, 0.9])}, **words)
+    yield views.curves_figure(
+        {"run": (np.arange(3), np.arange(3))},
+        {"strong": (2, 2, 1, 3)},
+        x_label="steps",
+        y_label="score",
+        levels={"random": 0},
+        **words,
+    )
+
+
+def test_every_layout_keeps_its_words_inside_the_page():
+    for figure in every_figure():
+        figure.draw_without_rendering()
+        page = figure.bbox
+        axes = [axis for each in figure.axes for axis in (each.xaxis, each.yaxis)]
+        ticks = {id(tick) for axis in axes for tick in axis.get_ticklabels("both")}
+        for text in figure.findobj(Text):
+            if id(text) not in ticks and text.get_text().strip():
+                box = text.get_window_extent()
+                margins = [box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1]
+                assert min(margins) >= 0, text.get_text()
+
+
+def test_layouts_say_which_colour_is_which_head():
+    legend = next(every_figure()).legends[0]
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words[0].startswith("blue = actor")
+    assert words[1].startswith("red = critic")
+    blue, red = (patch.get_facecolor() for patch in legend.get_patches()[:2])
+    assert blue[2] > 0.9 > red[2]
+    assert red[0] > 0.9 > blue[0]
+
+
+def test_saved_figure_is_the_same_bytes_twice_and_carries_no_date(tmp_path):
+    numbers = {"b": np.float32(1 / 3), "a": {"z": np.array([1, 2]), "n": np.nan}, "s": "x"}
+    digests = []
+    for run in ("one", "two"):
+        path = views.save_figure(next(every_figure()), tmp_path / run, "stem", numbers)
+        files = sorted((tmp_path / run).iterdir())
+        assert [file.name for file in files] == ["stem.json", "stem.png"]
+        digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    assert digests[0] == digests[1]
+    with Image.open(path) as picture:
+        assert set(picture.info) <= {"dpi"}
+    content = json.loads(path.with_suffix(".json").read_text())
+    assert content == {"a": {"n": None, "z": [1, 2]}, "b": 0.3333, "digits": 4, "s": "x"}
+    assert list(content) == sorted(content)
+
+
+def test_movie_frames_show_the_screens_enlarged_side_by_side():
+    left, right = (np.full((2, 210, 160, 3), level, np.uint8) for level in (80, 200))
+    frames = views.movie_frames({"screen": left, "saliency": right}, ["", ""], factor=2)
+    length, height, width, _ = frames.shape
+    assert (length, height % 2, width % 2) == (2, 0, 0)
+    assert (frames == 80).all(3).sum() >= 2 * 420 * 320
+    middle = frames[0, height // 2, :, 0]
+    assert middle[0] == 80
+    assert middle[-1] == 200
+
+
+def test_movies_are_small_exact_and_show_every_frame(tmp_path):
+    frames = np.zeros((10, 64, 64, 3), np.uint8)
+    frames[np.arange(10), np.arange(10), :, 0] = 255  # one red line, moving down
+    for name in ("a.gif", "a.mp4"):
+        first = views.save_movie(frames, tmp_path / name, fps=5).read_bytes()
+        assert views.save_movie(frames, tmp_path / f"again-{name}", fps=5).read_bytes() == first
+    with Image.open(tmp_path / "a.gif") as movie:
+        assert movie.n_frames == 10
+        assert movie.info["duration"] == 200
+        movie.seek(7)
+        red = np.asarray(movie.convert("RGB"))[..., 0]
+    assert red[:, 0].argmax() == 7
+
+
+def test_movies_refuse_other_formats_and_gifs_over_two_megabytes(tmp_path):
+    with pytest.raises(ValueError, match=r"ends in \.gif or \.mp4, received 'a\.avi'"):
+        views.save_movie(np.zeros((1, 16, 16, 3), np.uint8), tmp_path / "a.avi")
+    noise = np.random.default_rng(0).integers(0, 255, (24, 400, 400, 3)).astype(np.uint8)
+    with pytest.raises(ValueError, match=r"24 frames make a GIF of \d+ bytes, expected at most"):
+        views.save_movie(noise, tmp_path / "noise.gif")
+    assert not (tmp_path / "noise.gif").exists()
