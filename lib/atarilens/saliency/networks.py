@@ -1,0 +1,132 @@
+"""Call any network of the protocol without leaving a trace in it."""
+
+import threading
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+
+_threads = threading.Lock()
+_thread_users = [0, 0]  # how many calls are inside `one_torch_thread`, and the number to restore
+
+
+def device_of(network) -> torch.device:
+    """Return where the network's parameters lie; the CPU if it has none."""
+    parameters = getattr(network, "parameters", tuple)()
+    return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def as_batch(network, observation, memory) -> tuple[torch.Tensor, torch.Tensor, bool]:
+    """Check one decision, or T of them, and give them a batch axis.
+
+    Args:
+        network: see `atarilens.saliency`; its `observation_shape` and `memory_shape` are checked
+            against where it has them.
+        observation: `[C, H, W]` or `[T, C, H, W]`, floating point, array or tensor.
+        memory: `[k, M]` or `[T, k, M]`; None for a network without one.
+
+    Returns:
+        observation `[T, C, H, W]` float32, memory `[T, k, M]` float32, both detached on the CPU,
+        and whether one decision was given.
+
+    Raises:
+        ValueError: naming what was received and what is expected.
+    """
+    for parameter in getattr(network, "parameters", tuple)():
+        if parameter.is_floating_point() and parameter.dtype != torch.float32:
+            raise ValueError(f"network is {parameter.dtype}, expected torch.float32: use .float()")
+    observation = _tensor(observation, "observation")
+    if observation.ndim not in (3, 4):
+        raise ValueError(
+            f"observation has shape {tuple(observation.shape)}, expected [C, H, W] or [T, C, H, W]"
+        )
+    single = observation.ndim == 3
+    expected = getattr(network, "observation_shape", None)
+    if expected is not None and tuple(observation.shape[-3:]) != tuple(expected):
+        raise ValueError(
+            f"observation has shape {tuple(observation.shape)}, "
+            f"expected {tuple(expected)} per decision"
+        )
+    shape = getattr(network, "memory_shape", None)
+    count = () if single else (len(observation),)
+    if memory is None:
+        if shape is not None and 0 not in tuple(shape):
+            raise ValueError(f"memory is None, expected {tuple(shape)} per decision")
+        memory = torch.zeros(*count, *(shape or (0, 0)))
+    memory = _tensor(memory, "memory")
+    if memory.ndim != observation.ndim - 1 or memory.shape[:-2] != torch.Size(count):
+        raise ValueError(
+            f"memory has shape {tuple(memory.shape)}, "
+            f"expected {'[k, M]' if single else f'[{count[0]}, k, M]'}"
+        )
+    if shape is not None and tuple(memory.shape[-2:]) != tuple(shape):
+        raise ValueError(
+            f"memory has shape {tuple(memory.shape)}, expected {tuple(shape)} per decision"
+        )
+    if single:
+        observation, memory = observation[None], memory[None]
+    return observation, memory, single
+
+
+def _tensor(values, name: str) -> torch.Tensor:
+    """Return a float32 tensor on the CPU, detached, sharing storage where it can."""
+    tensor = values if isinstance(values, torch.Tensor) else torch.as_tensor(np.asarray(values))
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} is {tensor.dtype}, expected floating point")
+    tensor = tensor.detach().to("cpu", torch.float32)
+    if not torch.isfinite(tensor).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return tensor
+
+
+@contextmanager
+def untouched(network):
+    """Run the network in eval mode and plain float32, then put every mode and switch back."""
+    modes = [(module, module.training) for module in getattr(network, "modules", tuple)()]
+    switches = (
+        torch.backends.cuda.matmul,
+        torch.backends.cudnn.conv,
+        torch.backends.cudnn.rnn,
+        torch.backends.mkldnn.matmul,
+        torch.backends.mkldnn.conv,
+        torch.backends.mkldnn.rnn,
+    )
+    precisions = [switch.fp32_precision for switch in switches]
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        for device in {"cpu", device_of(network).type}:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        try:
+            for switch in switches:
+                switch.fp32_precision = "ieee"
+            for module, training in modes:
+                if training:
+                    module.training = False
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for switch, precision in zip(switches, precisions, strict=True):
+                switch.fp32_precision = precision
+
+
+@contextmanager
+def one_torch_thread():
+    """Give every torch operation one thread, so that results do not depend on the machine."""
+    with _threads:
+        if _thread_users[0] == 0:
+            _thread_users[1] = torch.get_num_threads()
+        _thread_users[0] += 1
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _threads:
+            _thread_users[0] -= 1
+            torch.set_num_threads(_thread_users[1])
+
+
+def torch_threads() -> int:
+    """Return the number of threads that torch had before `one_torch_thread`."""
+    with _threads:
+        return _thread_users[1] if _thread_users[0] else torch.get_num_threads()

@@ -1,0 +1,139 @@
+"""Attention by object: how much of a saliency map lies on the things of a game."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .maps import SaliencyMaps
+
+
+@dataclass(frozen=True)
+class ObjectAttention:
+    """Attention on one kind of object: scalars for one decision, `[T]` for T. NaN if absent.
+
+    Attributes:
+        actor_nss: normalised scanpath saliency: mean over the object's pixels of the map
+            standardised to mean 0 and standard deviation 1. 0 is chance.
+        actor_share: share of the map's saliency that lies nearest to this object, within 5 px of
+            it, over the share of the area that does. 1 is chance.
+        critic_nss: as `actor_nss`, of the critic's map; NaN where there is none.
+        critic_share: as `actor_share`, of the critic's map; NaN where there is none.
+    """
+
+    actor_nss: np.ndarray
+    actor_share: np.ndarray
+    critic_nss: np.ndarray
+    critic_share: np.ndarray
+
+
+def attention_by_object(
+    maps: SaliencyMaps, boxes: Mapping | Sequence[Mapping], *, radius: float = 5.0
+) -> dict[str, ObjectAttention]:
+    """Measure how much saliency lies on each kind of object.
+
+    A pixel that a box covers partly counts by the covered share. A pixel within the radius of
+    objects of several kinds belongs to the nearest; at equal distance it is divided equally.
+    Boxes that lie outside the observation count as absent.
+
+    Args:
+        maps: of one decision, or of T.
+        boxes: by name `[n, 4]`, (top, bottom, left, right) in observation pixels, half-open, n may
+            be 0; one such dict, or T of them.
+        radius: px, how far from the edge of its box saliency is still an object's.
+
+    Returns:
+        One `ObjectAttention` by name, for every name in any of the dicts. NaN where the object is
+        absent, the map constant (NSS) or zero (share).
+
+    Raises:
+        ValueError: if the number of dicts is not that of maps, or boxes are not `[n, 4]`.
+    """
+    single = maps.actor.ndim == 2
+    if single != isinstance(boxes, Mapping):
+        raise ValueError(
+            f"maps of {'one decision' if single else f'{len(maps)} decisions'} need "
+            f"{'one dict of boxes' if single else 'a list of as many dicts'}, "
+            f"received a {type(boxes).__name__}"
+        )
+    moments = [boxes] if single else list(boxes)
+    actor, critic = (
+        None if head is None else head[None] if single else head
+        for head in (maps.actor, maps.critic)
+    )
+    if len(moments) != len(actor):
+        raise ValueError(f"{len(actor)} maps, but boxes of {len(moments)} decisions")
+    names = list(dict.fromkeys(name for moment in moments for name in moment))
+    scores = np.full((4, len(names), len(moments)), np.nan)
+    for t, moment in enumerate(moments):
+        present = {name: _checked(name, moment.get(name, ())) for name in names}
+        covers, regions = _regions(present, actor.shape[-2:], radius)
+        for row, head in ((0, actor), (2, critic)):
+            if head is not None:
+                scores[row, :, t] = _standardised(head[t], covers)
+                scores[row + 1, :, t] = _shares(head[t], regions)
+    if single:
+        scores = scores[..., 0]
+    return {name: ObjectAttention(*scores[:, k]) for k, name in enumerate(names)}
+
+
+def _checked(name: str, boxes) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.size == 0:
+        return np.zeros((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes of {name!r} have shape {boxes.shape}, expected [n, 4]")
+    return boxes
+
+
+def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much of each pixel each object covers, and which share of it is nearest to it.
+
+    Both are `[K, H, W]` float64 in [0, 1] for K objects.
+    """
+    edges = [np.arange(size) for size in shape]
+    covers, distances = [], []
+    for object_boxes in boxes.values():
+        cover, distance = np.zeros(shape), np.full(shape, np.inf)
+        for top, bottom, left, right in object_boxes:
+            overlaps = [
+                np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, 1)
+                for pixel, low, high in zip(edges, (top, left), (bottom, right), strict=True)
+            ]
+            overlap = np.outer(*overlaps)
+            if not overlap.any():
+                continue
+            cover = np.minimum(cover + overlap, 1)
+            gaps = [
+                np.maximum(np.maximum(low - (pixel + 0.5), pixel + 0.5 - high), 0)
+                for pixel, low, high in zip(edges, (top, left), (bottom, right), strict=True)
+            ]
+            distance = np.minimum(distance, np.hypot(gaps[0][:, None], gaps[1][None]))
+        covers.append(cover)
+        distances.append(distance)
+    if not covers:
+        return np.zeros((0, *shape)), np.zeros((0, *shape))
+    distances = np.stack(distances)
+    nearest = (distances == distances.min(0)) & (distances <= radius)
+    return np.stack(covers), nearest / np.maximum(nearest.sum(0), 1)
+
+
+def _standardised(saliency: np.ndarray, covers: np.ndarray) -> np.ndarray:
+    """Return the mean standardised saliency on each object, `[K]`."""
+    saliency = saliency.astype(np.float64)
+    weights = covers.sum((1, 2))
+    deviation = saliency.std()
+    if deviation <= 1e-12 * np.abs(saliency).max():  # constant but for rounding
+        return np.full(len(covers), np.nan)
+    total = np.einsum("kyx,yx->k", covers, (saliency - saliency.mean()) / deviation)
+    return np.divide(total, weights, out=np.full(len(covers), np.nan), where=weights > 0)
+
+
+def _shares(saliency: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Return each object's share of the saliency over its share of the area, `[K]`."""
+    saliency = saliency.astype(np.float64)
+    area = regions.mean((1, 2))
+    if not saliency.sum() > 0:
+        return np.full(len(regions), np.nan)
+    share = np.einsum("kyx,yx->k", regions, saliency) / saliency.sum()
+    return np.divide(share, area, out=np.full(len(regions), np.nan), where=area > 0)
