@@ -1,0 +1,117 @@
+# make          lists the targets
+# make figures  regenerates every figure; sets up .venv first when needed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv/bin/python
+PY ?= $(VENV)
+# Another interpreter (PY=python) brings its own packages: then nothing is set up.
+READY := $(if $(filter $(VENV),$(PY)),.venv/ready)
+RUN := $(PY) -m atarilens
+
+# Two notebooks at a time, one thread each: the same numbers however many cores there are.
+JOBS ?= 2
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
+export JUPYTER_PREFER_ENV_PATH := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+.PHONY: help figures test lab app html movie evaluate explain train verify bench doctor clean \
+	drawn redrawn FORCE
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+figures: $(READY)  ## regenerate every figure, movie and number (ONLY=01 draws some)
+	@mkdir -p build
+	@$(RUN) rules $(if $(ONLY),"$(ONLY)") > build/figures.mk.new
+	@mv build/figures.mk.new build/figures.mk
+	@$(MAKE) --no-print-directory --keep-going $(PARALLEL) drawn; status=$$?; \
+		$(RUN) not-drawn $(if $(ONLY),"$(ONLY)"); exit $$status
+
+test: $(READY)  ## lint and test; the notebooks run small
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -n $(JOBS) --dist loadscope $(TESTS)
+	@echo "library core: $$(cat $(CORE) | wc -l) lines"
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab --ip=127.0.0.1 --notebook-dir=notebooks
+
+app: $(READY)  ## open the explorer as a web page on 127.0.0.1
+	$(PY) -m voila --Voila.ip=127.0.0.1 notebooks/10_explore_an_agent.ipynb
+
+html: figures  ## the executed notebooks as pages to read, in build/html
+	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
+
+movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong
+	@$(RUN) movie $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS)) $(if $(START),--start $(START))
+
+evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] [SEED=] [GREEDY=1]
+	@$(RUN) evaluate $(AGENT_OPTIONS) $(if $(EPISODES),--episodes $(EPISODES))
+
+explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
+	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
+
+train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1]
+	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard)
+
+verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
+	@mkdir -p build/verify
+	@$(RUN) rules $(if $(ONLY),"$(ONLY)") > build/figures.mk.new
+	@mv build/figures.mk.new build/figures.mk
+	@$(MAKE) --no-print-directory --keep-going $(PARALLEL) redrawn; status=$$?; \
+		$(RUN) verify $(if $(ONLY),"$(ONLY)") && exit $$status
+
+bench: $(READY)  ## measure this machine into data/benchmarks
+	@$(RUN) bench
+
+# Needs no package, so that it can say that they are missing.
+doctor:  ## say in words what this machine lacks
+	@PYTHONPATH=lib $$(command -v $(PY) || echo $(PYTHON)) -m atarilens.doctor
+
+clean:  ## remove build/ (figures, data and .venv stay)
+	rm -rf build
+
+.venv/ready: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "atarilens needs Python 3.11 or newer; name it with PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing:" \
+		"install it (Debian, Ubuntu: apt-get install python3-venv)," \
+		"or use an interpreter that has the packages: make PY=python"; exit 1; }
+	@echo "setting up .venv (a few minutes, about 2 GB) ..."
+	@$(PYTHON) -m venv .venv
+	@$(VENV) -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
+	@$(VENV) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# --- Figures: build/figures.mk, written by `atarilens rules`, lists them and what each is made of.
+
+-include build/figures.mk
+
+TOOLS := $(addprefix lib/atarilens/,__init__.py __main__.py cli.py doctor.py figures.py \
+	benchmark.py explorer% recorder% training/%)
+LIBRARY := $(filter-out $(TOOLS),$(shell find lib/atarilens -name '*.py'))
+CORE := $(shell find lib/atarilens -name '*.py')
+DRAWN := $(FIGURES:%=build/%.ipynb)
+REDRAWN := $(FIGURES:%=build/verify/%.ipynb)
+PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
+AGENT_OPTIONS = $(if $(AGENT),"$(AGENT)") $(if $(GAME),--game "$(GAME)") $(if $(SEED),--seed $(SEED)) \
+	$(if $(GREEDY),--greedy)
+
+drawn: $(DRAWN)
+	@echo "$(words $(DRAWN)) figures are up to date"
+
+$(DRAWN): $(LIBRARY) requirements.txt
+	@$(RUN) figure $(@:build/%.ipynb=%)
+
+redrawn: $(REDRAWN)
+
+$(REDRAWN):
+	@$(RUN) figure --verify $(@:build/verify/%.ipynb=%)

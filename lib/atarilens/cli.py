@@ -1,0 +1,178 @@
+"""The command line behind the Makefile: one verb, one function; one clear line for each error."""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from atarilens import figures
+from atarilens.paths import BUILD
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and that takes no shortened option."""
+
+    def __init__(self, **settings):
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str):
+        """Print the line and leave with status 2."""
+        self.exit(2, f"atarilens: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs."""
+    parser = _Parser(prog="atarilens", description="See why an Atari agent does what it does.")
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+
+    def verb(name: str, function, takes_agent: bool = False) -> argparse.ArgumentParser:
+        child = verbs.add_parser(
+            name, help=function.__doc__.splitlines()[0], prog=f"atarilens {name}"
+        )
+        child.set_defaults(run=function)
+        if takes_agent:
+            child.add_argument("agent", help="a row of data/agents, or the path of a checkpoint")
+            child.add_argument("--game", help="needed by most foreign checkpoints")
+            child.add_argument("--seed", type=int, default=0)
+            child.add_argument(
+                "--greedy", action="store_true", help="most probable action, not sampled"
+            )
+            child.add_argument("--out", type=Path, help="folder; default build/<agent>")
+        return child
+
+    evaluate = verb("evaluate", evaluate_agent, takes_agent=True)
+    evaluate.add_argument("--episodes", type=_positive, default=30)
+    movie = verb("movie", make_movie, takes_agent=True)
+    movie.add_argument("--steps", type=_positive, default=120, help="agent steps shown")
+    movie.add_argument("--start", type=int, default=0, help="first step shown")
+    explain = verb("explain", explain_agent, takes_agent=True)
+    explain.add_argument("--steps", type=_positive, default=400, help="agent steps played")
+    train = verb("train", train_agent)
+    train.add_argument("game")
+    train.add_argument("--from", dest="from_agent", metavar="AGENT", help="start from its weights")
+    train.add_argument("--steps", type=_positive, default=10_000_000, help="agent steps in all")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--tensorboard", action="store_true", help="record episodes as movies")
+    verb("bench", measure_machine)
+    verb("doctor", look_for_what_is_missing)
+
+    figure = verb("figure", draw_figure)
+    figure.add_argument("figure", help="name of a file in notebooks/params, without .yml")
+    figure.add_argument("--verify", action="store_true", help="into build/verify")
+    for name, function in (
+        ("verify", compare_figures),
+        ("rules", print_rules),
+        ("not-drawn", print_not_drawn),
+    ):
+        verb(name, function).add_argument("only", nargs="?", default="", help="start of the names")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _load(options: argparse.Namespace):
+    """Load the agent that the options name, and the folder for what is written about it."""
+    from atarilens import load_agent
+
+    agent = load_agent(options.agent, game=options.game)
+    out_dir = options.out or BUILD / Path(agent.name).name
+    out_dir.mkdir(parents=True, exist_ok=True)
+    return agent, out_dir
+
+
+def evaluate_agent(options: argparse.Namespace) -> None:
+    """Play whole episodes and print the mean score with its 95 % interval."""
+    from atarilens import evaluate
+
+    agent, out_dir = _load(options)
+    scores = evaluate(agent, episodes=options.episodes, seed=options.seed, greedy=options.greedy)
+    low, high = scores.interval
+    print(
+        f"{agent.name}: mean score {scores.mean:.2f}, 95 % interval {low:.2f} to {high:.2f} "
+        f"({len(scores.returns)} episodes, seed {options.seed}, "
+        f"{'greedy' if options.greedy else 'sampled'} actions)"
+    )
+
+
+def make_movie(options: argparse.Namespace) -> None:
+    """Make a saliency movie of one stretch of play, GIF and MP4."""
+    from atarilens.explanations import saliency_movie
+
+    agent, out_dir = _load(options)
+    for path in saliency_movie(
+        agent, out_dir, options.seed, options.start, options.steps, options.greedy
+    ):
+        print(path)
+
+
+def explain_agent(options: argparse.Namespace) -> None:
+    """Draw the standard figures of one agent."""
+    from atarilens.explanations import standard_figures
+
+    agent, out_dir = _load(options)
+    for path in standard_figures(agent, out_dir, options.seed, options.steps, options.greedy):
+        print(path)
+
+
+def train_agent(options: argparse.Namespace) -> None:
+    """Train an agent, or go on after an interruption."""
+    from atarilens.paths import RUNS
+    from atarilens.training.ppo import train
+
+    run_dir = RUNS / f"{options.game}-{options.seed}"
+    train(options.game, run_dir, options.steps, options.seed, from_agent=options.from_agent)
+
+
+def measure_machine(options: argparse.Namespace) -> None:
+    """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
+    from atarilens.benchmark import measure
+
+    print(measure())
+
+
+def look_for_what_is_missing(options: argparse.Namespace) -> int:
+    """Say in words what this machine lacks."""
+    from atarilens.doctor import main as doctor
+
+    return doctor()
+
+
+def draw_figure(options: argparse.Namespace) -> None:
+    """Draw one figure (make calls this)."""
+    figures.draw(options.figure, figures.VERIFY if options.verify else BUILD)
+
+
+def compare_figures(options: argparse.Namespace) -> int:
+    """Compare the figures drawn again with those stored (make calls this)."""
+    wrong = figures.compare(options.only)
+    for line in wrong:
+        print(f"differs: {line}", file=sys.stderr)
+    return min(len(wrong), 1)
+
+
+def print_rules(options: argparse.Namespace) -> None:
+    """Write for make what each figure is made from."""
+    print(figures.rules(options.only), end="")
+
+
+def print_not_drawn(options: argparse.Namespace) -> None:
+    """List the figures that cannot be drawn, and why."""
+    for line in figures.not_drawn(options.only):
+        print(f"not drawn: {line}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; return 0, or 2 after one line that says what is wrong."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except (ValueError, OSError) as error:
+        print(f"atarilens: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("atarilens: interrupted", file=sys.stderr)
+        return 130

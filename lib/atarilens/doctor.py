@@ -1,0 +1,132 @@
+"""Say in words what this machine lacks. Imports nothing that could be missing, before it is tried."""
+
+import os
+import shutil
+import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+
+from atarilens.paths import AGENTS, ROOT
+
+DISK_GB = 4  # .venv 2 GB, pip's cache 1 GB, build and data
+MEMORY_GB = 3
+
+
+def check_python():
+    """Return (what was found, what to do or None)."""
+    found = "Python {}.{}.{}".format(*sys.version_info[:3])
+    if sys.version_info < (3, 11):
+        return found, "install Python 3.11 or newer and name it: make PYTHON=python3.11"
+    return found, None
+
+
+def check_venv():
+    """Look for the modules that set up .venv (Debian packages them apart)."""
+    try:
+        import_module("ensurepip")
+        import_module("venv")
+    except ImportError:
+        return "no venv module", "install it (Debian, Ubuntu: apt-get install python3-venv)"
+    return "venv module", None
+
+
+def check_disk():
+    """Measure the free disk space of the checkout, in GB."""
+    free = shutil.disk_usage(ROOT).free / 1e9
+    enough = free >= DISK_GB or (ROOT / ".venv" / "ready").exists()
+    return f"{free:.0f} GB of disk free", None if enough else f"{DISK_GB} GB are needed"
+
+
+def check_memory():
+    """Measure the memory of the machine, in GB."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    advice = f"`make figures` wants {MEMORY_GB} GB; try make figures JOBS=1"
+    return f"{total:.0f} GB of memory", None if total >= MEMORY_GB else advice
+
+
+def check_packages():
+    """Hold the installed packages against the pins of requirements.txt."""
+    pins = (ROOT / "requirements.txt").read_text().split("\n")
+    off = []
+    for pin in (line for line in pins if "==" in line and not line.lstrip().startswith("#")):
+        name, wanted = pin.split("==")
+        try:
+            found = version(name).split("+")[0]
+        except PackageNotFoundError:
+            found = "missing"
+        if found != wanted:
+            off.append(f"{name} {found} (pinned {wanted})")
+    if off:
+        shown = ", ".join(off[:3]) + (", ..." if len(off) > 3 else "")
+        return (
+            f"{len(off)} packages differ from requirements.txt: {shown}",
+            "make test sets up .venv",
+        )
+    return "packages as in requirements.txt", None
+
+
+def check_emulator():
+    """Start the emulator's ROM of each game."""
+    try:
+        from atarilens.envs import make_env
+        from atarilens.games import GAMES
+
+        for name in GAMES:
+            make_env(name).reset(seed=0)
+    except (ImportError, OSError, ValueError) as error:
+        return f"the emulator does not start: {error}", "make test sets up .venv with ale-py"
+    return f"emulator with {', '.join(GAMES)}", None
+
+
+def check_movies():
+    """Look for the encoder of MP4 files, which comes inside a package."""
+    try:
+        from imageio_ffmpeg import get_ffmpeg_exe
+
+        get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        return f"no ffmpeg: {error}", "make test sets up .venv with imageio-ffmpeg"
+    return "ffmpeg for movies", None
+
+
+def check_browser():
+    """Look for a browser, which only tests need."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if shutil.which(name):
+            return f"{name} for the browser tests", None
+    return "no chromium: the browser tests are skipped (nothing else needs it)", None
+
+
+def check_agents():
+    """Look for the trained agents that are shipped with the repository."""
+    names = sorted(path.stem for path in AGENTS.glob("*.safetensors"))
+    if not names:
+        return "no agents in data/agents", "train one: make train GAME=pong"
+    return f"{len(names)} agents: {', '.join(names)}", None
+
+
+CHECKS = (
+    check_python,
+    check_venv,
+    check_disk,
+    check_memory,
+    check_packages,
+    check_emulator,
+    check_movies,
+    check_browser,
+    check_agents,
+)
+
+
+def main():
+    """Print one line per check; return 1 if something is missing, else 0."""
+    missing = 0
+    for check in CHECKS:
+        found, advice = check()
+        missing += advice is not None
+        print(f"missing  {found}: {advice}" if advice else f"ok       {found}")
+    return min(missing, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

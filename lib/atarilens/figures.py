@@ -1,0 +1,282 @@
+"""Draw the figures: one params file, one run of a notebook, one figure.
+
+`notebooks/params/01_strong_agents--pong.yml` and `notebooks/01_strong_agents.ipynb` make the figure
+`01_strong_agents--pong`. What the notebook writes into its parameter `out_dir` (`build/<figure>/`)
+moves into `figures/` after it has ended well; the executed notebook, `build/<figure>.ipynb`, moves
+into place last, and is what make takes for done.
+"""
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from atarilens.paths import AGENTS, BUILD, FIGURES, LOGS, NOTEBOOKS, REPLAYS, ROOT, SCORES
+
+PARAMS = NOTEBOOKS / "params"
+VERIFY = BUILD / "verify"
+PRODUCTS = "products.txt"  # in build/<figure>/: the names of the files that moved into figures/
+RELATIVE_TOLERANCE = 1e-3  # of a number that another processor computes again
+ABSOLUTE_TOLERANCE = 1e-6
+
+
+def list_figures(only: str = "") -> list[str]:
+    """List the figures that have a params file and whose names start with `only`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    names = sorted(path.stem for path in PARAMS.glob("*.yml"))
+    found = [name for name in names if name.startswith(only)]
+    if not found:
+        raise ValueError(f"no figure starts with {only!r}; expected one of {', '.join(names)}")
+    return found
+
+
+def notebook_of(figure: str) -> Path:
+    """Return the notebook that draws a figure: the part of the name before `--`."""
+    return NOTEBOOKS / f"{figure.split('--')[0]}.ipynb"
+
+
+def read_parameters(figure: str) -> dict:
+    """Read the params file of a figure.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not hold `name: value` lines.
+    """
+    path = PARAMS / f"{figure}.yml"
+    if not path.is_file():
+        known = ", ".join(list_figures())
+        raise FileNotFoundError(
+            f"no params file for the figure {figure!r}; expected one of {known}"
+        )
+    try:
+        parameters = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ValueError(f"{path.relative_to(ROOT)} is not YAML: {where}") from error
+    if not isinstance(parameters, dict):
+        raise ValueError(
+            f"{path.relative_to(ROOT)}: expected `name: value` lines, got {parameters}"
+        )
+    return parameters
+
+
+def _named(parameters: dict, noun: str) -> Iterator[str]:
+    """Yield what the parameters `noun`, `nouns`, `*_noun` and `*_nouns` name."""
+    for key, value in parameters.items():
+        if key.removesuffix("s").endswith(noun) and value:
+            yield from [value] if isinstance(value, str) else value
+
+
+def sources(figure: str) -> tuple[list[Path], list[str]]:
+    """Find the agents and replays that the params file of a figure names.
+
+    Returns:
+        the files that exist, with the scores and logs of the agents, and what is missing in words.
+    """
+    parameters, files, missing = read_parameters(figure), [], []
+    for name in _named(parameters, "agent"):
+        found = sorted(AGENTS.glob(f"{name}.*"))
+        files += [*found, *sorted(SCORES.glob(f"{name}.csv")), *sorted(LOGS.glob(f"{name}.csv"))]
+        if not found and not name.startswith("untrained-"):
+            missing.append(f"agent {name} missing")
+    for name in _named(parameters, "replay"):
+        found = sorted(REPLAYS.glob(f"{name}.*"))
+        files += found
+        if not found:
+            missing.append(f"replay {name} missing")
+    return list(dict.fromkeys(files)), list(dict.fromkeys(missing))
+
+
+def not_drawn(only: str = "") -> list[str]:
+    """Say for each figure that cannot be drawn what it wants: 'X (agent Y missing)'."""
+    wants = {figure: sources(figure)[1] for figure in list_figures(only)}
+    return [f"{figure} ({', '.join(missing)})" for figure, missing in wants.items() if missing]
+
+
+def rules(only: str = "") -> str:
+    """Write for make which figures can be drawn, and which files each is made from.
+
+    A figure one of whose files is gone from `figures/` depends on FORCE: it is drawn again.
+    """
+    lines, drawable = [], []
+    for figure in list_figures(only):
+        files, missing = sources(figure)
+        if missing:
+            continue
+        drawable.append(figure)
+        needs = [notebook_of(figure), PARAMS / f"{figure}.yml", *files]
+        names = " ".join(str(path.relative_to(ROOT)) for path in needs)
+        products = BUILD / figure / PRODUCTS
+        listed = products.read_text().split() if products.is_file() else []
+        lost = not listed or any(not (FIGURES / name).is_file() for name in listed)
+        lines.append(f"build/{figure}.ipynb: {names}{' FORCE' if lost else ''}")
+        lines.append(f"build/verify/{figure}.ipynb: FORCE")
+    return "\n".join([f"FIGURES := {' '.join(drawable)}", *lines, ""])
+
+
+def check_parameters(figure: str) -> dict:
+    """Read the parameters of a figure and hold them against those of its notebook.
+
+    papermill only warns about a name that the notebook does not know, and draws the default.
+
+    Raises:
+        ValueError: if the params file has a name that the notebook does not.
+    """
+    from papermill import inspect_notebook
+
+    notebook = notebook_of(figure)
+    if not notebook.is_file():
+        raise FileNotFoundError(f"the figure {figure!r} wants notebooks/{notebook.name}: not there")
+    parameters = read_parameters(figure)
+    accepted = inspect_notebook(str(notebook))
+    if unknown := [name for name in parameters if name not in accepted or name == "out_dir"]:
+        names = ", ".join(name for name in accepted if name != "out_dir")
+        raise ValueError(
+            f"notebooks/params/{figure}.yml: {notebook.name} has no parameter "
+            f"{', '.join(map(repr, unknown))}; expected one of {names}"
+        )
+    return parameters
+
+
+def execute(notebook: Path, into: Path, parameters: dict) -> None:
+    """Run a notebook with papermill, the folder `notebooks/` as its working directory.
+
+    A kernel that dies before it answers is started once more (a known race of parallel starts).
+
+    Raises:
+        ValueError: if a cell fails; says which, and where to read the rest.
+    """
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill import PapermillExecutionError, execute_notebook
+
+    for last_attempt in (False, True):
+        try:
+            execute_notebook(
+                str(notebook),
+                str(into),
+                parameters,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                progress_bar=False,
+                execution_timeout=600,
+                extra_arguments=[
+                    "--log-level=CRITICAL"
+                ],  # not: "TCP without encryption" (loopback)
+            )
+            return
+        except DeadKernelError:
+            if last_attempt:
+                raise ValueError(f"{notebook.name}: the kernel died (out of memory?)") from None
+        except CellTimeoutError:
+            raise ValueError(f"{notebook.name}: a cell ran for more than 600 s") from None
+        except PapermillExecutionError as error:
+            raise ValueError(
+                f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue} "
+                f"(the run up to there: {into.relative_to(ROOT)})"
+            ) from None
+
+
+def draw(figure: str, folder: Path = BUILD) -> list[str]:
+    """Draw one figure: run its notebook and, if all went well, move its files into `figures/`.
+
+    Args:
+        figure: name of a params file, without `.yml`.
+        folder: where the run lives. In any folder but `build/` the files stay in
+            `folder/<figure>/`, and `figures/` is not written to.
+
+    Returns:
+        the names of the files that the notebook wrote.
+
+    Raises:
+        ValueError: if a parameter is misspelt, a cell fails, or nothing was drawn.
+    """
+    parameters = check_parameters(figure)
+    out_dir, done = folder / figure, folder / f"{figure}.ipynb"
+    running = folder / "running" / f"{figure}.ipynb"
+    running.parent.mkdir(parents=True, exist_ok=True)
+    done.unlink(missing_ok=True)
+    shutil.rmtree(out_dir, ignore_errors=True)
+    out_dir.mkdir(parents=True)
+    started = time.monotonic()
+    print(f"drawing {figure} ...", flush=True)
+    execute(notebook_of(figure), running, parameters | {"out_dir": str(out_dir)})
+    products = sorted(path.name for path in out_dir.iterdir())
+    if not any(name.endswith(".png") for name in products):
+        raise ValueError(f"{notebook_of(figure).name} wrote no PNG into its out_dir")
+    if foreign := [name for name in products if not name.startswith(figure)]:
+        raise ValueError(f"the files of the figure {figure!r} must start with its name: {foreign}")
+    if folder == BUILD:
+        FIGURES.mkdir(exist_ok=True)
+        for name in products:
+            os.replace(out_dir / name, FIGURES / name)
+        (out_dir / PRODUCTS).write_text("\n".join(products) + "\n")
+    os.replace(running, done)
+    print(f"drew {figure} ({time.monotonic() - started:.0f} s): {', '.join(products)}", flush=True)
+    return products
+
+
+def differences(stored: object, again: object, where: str = "") -> Iterator[str]:
+    """Yield in words where two values read from JSON differ.
+
+    Numbers may differ by `ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * |stored|`: another processor
+    rounds differently. Everything else must be equal.
+    """
+    if isinstance(stored, dict) and isinstance(again, dict):
+        for key in sorted(stored.keys() | again.keys()):
+            name = f"{where}.{key}" if where else key
+            if key in stored and key in again:
+                yield from differences(stored[key], again[key], name)
+            else:
+                yield f"{name}: only in the {'stored' if key in stored else 'new'} numbers"
+    elif isinstance(stored, list) and isinstance(again, list) and len(stored) == len(again):
+        for index, pair in enumerate(zip(stored, again, strict=True)):
+            yield from differences(*pair, f"{where}[{index}]")
+    elif _is_number(stored) and _is_number(again):
+        both_undefined = math.isnan(stored) and math.isnan(again)
+        tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(stored)
+        if not (both_undefined or stored == again or abs(stored - again) <= tolerance):
+            yield f"{where}: stored {stored}, now {again}"
+    elif stored != again:
+        yield f"{where}: stored {stored!r}, now {again!r}"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def compare(only: str = "", again: Path = VERIFY, stored: Path = FIGURES) -> list[str]:
+    """Compare the figures drawn again with those stored, and print what was compared.
+
+    Returns:
+        what differs, in words: `file: path: stored a, now b`. Pictures and movies whose bytes
+        differ are printed, and not returned: other fonts or encoders change bytes, not claims.
+    """
+    wrong, pictures, same = [], 0, 0
+    figures = [figure for figure in list_figures(only) if (again / f"{figure}.ipynb").is_file()]
+    for figure in figures:
+        for path in sorted((again / figure).iterdir()):
+            if not (stored / path.name).is_file():
+                wrong.append(f"{path.name}: not in figures/; run `make figures` first")
+            elif path.suffix == ".json":
+                pair = (json.loads(p.read_text()) for p in (stored / path.name, path))
+                wrong += [f"{path.name}: {line}" for line in differences(*pair)]
+            else:
+                pictures += 1
+                equal = path.read_bytes() == (stored / path.name).read_bytes()
+                same += equal
+                if not equal:
+                    print(f"other bytes: {path.name}")
+    print(
+        f"{len(figures)} figures drawn again; numbers compared within {RELATIVE_TOLERANCE:g} "
+        f"(relative) + {ABSOLUTE_TOLERANCE:g}; {same} of {pictures} pictures and movies "
+        "are equal byte for byte"
+    )
+    return wrong
