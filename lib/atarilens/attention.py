@@ -1,0 +1,115 @@
+"""Attention to objects over whole episodes, with the control that every claim about it needs."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from atarilens.games import object_boxes, to_observation
+
+
+def spread_steps(episode: np.ndarray, count: int) -> np.ndarray:
+    """Choose about `count` steps, evenly spaced through every episode, in proportion to its length.
+
+    Args:
+        episode: `[T]` int, which episode each step belongs to.
+        count: number of steps; every episode gets at least two (one, if it has no more).
+
+    Returns:
+        `[n]` int, increasing. An episode's first and last steps are not among them.
+    """
+    chosen = []
+    for number in np.unique(episode):
+        steps = np.flatnonzero(episode == number)
+        share = min(len(steps), max(2, round(count * len(steps) / len(episode))))
+        chosen.append(steps[((np.arange(share) + 0.5) * len(steps) / share).astype(int)])
+    return np.concatenate(chosen)
+
+
+def boxes_at(
+    game: str, ram: np.ndarray, region: Sequence[int], shape: tuple[int, int] = (80, 80)
+) -> list[dict[str, np.ndarray]]:
+    """Return the objects' boxes of n steps in observation pixels.
+
+    Args:
+        game: name of the game.
+        ram: `[n, 128]` uint8.
+        region: (top, bottom, left, right) of the screen that the observation covers.
+        shape: (H, W) of the observation.
+    """
+    return [to_observation(object_boxes(game, row), tuple(region), shape) for row in ram]
+
+
+def other_times(boxes: Sequence[Mapping], episode: np.ndarray) -> list[Mapping]:
+    """Give every step the boxes of another: half of its episode later, round to its start.
+
+    The control for attention: a map may lie on an object merely because the object is often there.
+
+    Args:
+        boxes: n dicts of boxes.
+        episode: `[n]` int, which episode each belongs to; at least two steps of each.
+
+    Raises:
+        ValueError: if an episode has a single step, which has no other time.
+    """
+    shuffled = list(boxes)
+    for number in np.unique(episode):
+        steps = np.flatnonzero(episode == number)
+        if len(steps) < 2:
+            raise ValueError(f"episode {number} has one step only, expected two or more")
+        for step, other in zip(steps, np.roll(steps, -(len(steps) // 2)), strict=True):
+            shuffled[step] = boxes[other]
+    return shuffled
+
+
+def by_episode(
+    attention: Mapping, episode: np.ndarray, measure: str = "actor_nss"
+) -> dict[str, np.ndarray]:
+    """Average a measure of attention over the steps of each episode.
+
+    Args:
+        attention: object -> `saliency.ObjectAttention` of `[n]` steps, NaN where it is absent.
+        episode: `[n]` int.
+        measure: name of a field of `ObjectAttention`.
+
+    Returns:
+        Object -> `[E]` float64, NaN for an episode that never shows it. An object that no episode
+        shows is left out.
+    """
+    rows = [episode == number for number in np.unique(episode)]
+    table = {}
+    for name, entry in attention.items():
+        values = np.asarray(getattr(entry, measure), np.float64)
+        seen = [values[row][np.isfinite(values[row])] for row in rows]
+        means = np.array([v.mean() if v.size else np.nan for v in seen])
+        if np.isfinite(means).any():
+            table[name] = means
+    return table
+
+
+def contrast(
+    values: np.ndarray, controls: np.ndarray, interval: Callable[[np.ndarray], tuple]
+) -> dict[str, float | bool]:
+    """Compare two measures of the same episodes.
+
+    Args:
+        values: `[E]`, NaN where an episode has none.
+        controls: `[E]`, of the same episodes.
+        interval: gives (low, high) of the mean of `[n]` values, for example
+            `evaluation.bootstrap_interval`, which resamples whole episodes.
+
+    Returns:
+        "mean" and "control" (means over the episodes that have both), "difference", "low" and
+        "high" of its interval, "episodes", and "holds": whether the whole interval is above 0.
+    """
+    both = np.isfinite(values) & np.isfinite(controls)
+    difference = values[both] - controls[both]
+    low, high = interval(difference)
+    return {
+        "mean": float(values[both].mean()),
+        "control": float(controls[both].mean()),
+        "difference": float(difference.mean()),
+        "low": float(low),
+        "high": float(high),
+        "episodes": int(both.sum()),
+        "holds": bool(low > 0),
+    }

@@ -1,0 +1,56 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from atarilens.attention import boxes_at, by_episode, contrast, other_times, spread_steps
+
+EPISODE = np.array([0] * 10 + [1] * 30)
+
+
+def test_steps_are_spread_over_every_episode_in_proportion():
+    steps = spread_steps(EPISODE, 8)
+    assert steps.tolist() == [2, 7, 12, 17, 22, 27, 32, 37]
+    assert np.bincount(EPISODE[spread_steps(EPISODE, 1)]).tolist() == [2, 2]
+    assert spread_steps(np.zeros(1, int), 5).tolist() == [0]
+    assert spread_steps(EPISODE, 1000).tolist() == list(range(40))
+
+
+def test_boxes_are_moved_into_the_observation():
+    ram = np.zeros((2, 128), np.uint8)
+    ram[:, 49], ram[:, 54] = 49 + 80, (14 + 115, 14 + 125)  # Pong's ball: x, y
+    first, second = boxes_at("pong", ram, (35, 195, 0, 160))
+    assert first["ball"].tolist() == [[40, 42, 40, 41]]
+    assert second["ball"].tolist() == [[45, 47, 40, 41]]
+
+
+def test_other_times_are_half_an_episode_away_and_of_the_same_episode():
+    boxes = [{"step": t} for t in range(6)]
+    episode = np.array([0, 0, 1, 1, 1, 1])
+    assert [b["step"] for b in other_times(boxes, episode)] == [1, 0, 4, 5, 2, 3]
+    with pytest.raises(ValueError, match="episode 3 has one step only, expected two or more"):
+        other_times(boxes[:1], np.array([3]))
+
+
+def test_episodes_are_averaged_over_the_steps_that_show_the_object():
+    ball = SimpleNamespace(actor_nss=np.array([1, np.nan, 3, np.nan, np.nan]))
+    never = SimpleNamespace(actor_nss=np.full(5, np.nan))
+    table = by_episode({"ball": ball, "never": never}, np.array([4, 4, 4, 9, 9]))
+    assert list(table) == ["ball"]
+    np.testing.assert_array_equal(table["ball"], [2, np.nan])
+
+
+def test_contrast_pairs_episodes_and_holds_only_above_zero():
+    values, controls = np.array([3.0, 2, np.nan]), np.array([1.0, 1, 0])
+    wide = contrast(values, controls, lambda d: (d.min(), d.max()))
+    assert wide == {
+        "mean": 2.5,
+        "control": 1.0,
+        "difference": 1.5,
+        "low": 1.0,
+        "high": 2.0,
+        "episodes": 2,
+        "holds": True,
+    }
+    assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
+    assert not contrast(values, values, lambda d: (d.min(), d.max()))["holds"]
