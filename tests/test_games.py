@@ -1,0 +1,193 @@
+"""Object boxes against the colours of real screens, game by game."""
+
+import re
+
+import numpy as np
+import pytest
+
+from atarilens.envs import make_env
+from atarilens.games import GAMES, aliens, bricks, cell, game, object_boxes, to_observation
+
+COLOURS = {
+    "pong": {"ball": (236, 236, 236), "paddle": (92, 186, 92), "opponent": (213, 130, 74)},
+    "breakout": {"ball": (200, 72, 72), "paddle": (200, 72, 72)},
+    "spaceinvaders": {
+        "ship": (50, 132, 50),
+        "aliens": (134, 134, 29),
+        "shields": (181, 83, 40),
+        "missiles": (142, 142, 142),
+    },
+}
+
+
+def follow_ball(name, ram, rng):
+    """Play so that balls are hit and aliens shot; actions of the minimal sets."""
+    if name == "spaceinvaders" or rng.random() < 0.2:
+        return int(rng.integers(4))
+    if name == "pong":
+        distance = int(ram[51]) - int(ram[54])
+        return 0 if abs(distance) < 4 else 2 if distance > 0 else 3
+    distance = int(ram[72]) + 8 - int(ram[99])
+    return 1 if not ram[101] else 0 if abs(distance) < 4 else 3 if distance > 0 else 2
+
+
+def play(name, steps, **settings):
+    """Return screens `[steps, 210, 160, 3]` and RAM `[steps, 128]` of one scripted run."""
+    env, rng = make_env(name, **settings), np.random.default_rng(0)
+    _, info = env.reset(seed=0)
+    screens, rams = [], []
+    for _ in range(steps):
+        screen, _, terminated, _, info = env.step(follow_ball(name, info["ram"], rng))
+        screens.append(screen.copy())
+        rams.append(info["ram"].copy())
+        if terminated:
+            env.reset()
+    return np.array(screens), np.array(rams)
+
+
+def filled(boxes):
+    """Return `[210, 160]` bool: the pixels inside of any of the boxes."""
+    mask = np.zeros((210, 160), bool)
+    for top, bottom, left, right in boxes.astype(int):
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+def coloured(screen, colour, rows=(0, 210), columns=(0, 160)):
+    """Return `[210, 160]` bool: the pixels of a colour inside of a window."""
+    mask = np.zeros((210, 160), bool)
+    window = slice(*rows), slice(*columns)
+    mask[window] = (screen[window] == colour).all(-1)
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["ball", "paddle", "opponent"])
+def test_pong_boxes_hold_exactly_the_coloured_pixels(kind):
+    screens, rams = play("pong", 400, max_pool=False)
+    found = [object_boxes("pong", ram)[kind] for ram in rams]
+    exact = [
+        np.array_equal(filled(boxes), coloured(screen, COLOURS["pong"][kind], (34, 194)))
+        for boxes, screen in zip(found, screens, strict=True)
+    ]
+    assert np.mean(exact) > 0.95  # ball: the kernel draws two rows at a time
+    assert np.mean([len(boxes) for boxes in found]) > 0.5
+
+
+def test_breakout_boxes_hold_exactly_the_coloured_pixels():
+    screens, rams = play("breakout", 500, max_pool=False)
+    exact = {"ball": [], "paddle": [], "bricks": []}
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("breakout", ram)
+        ball, paddle, wall = (filled(boxes[kind]) for kind in ("ball", "paddle", "bricks"))
+        red = coloured(screen, (200, 72, 72), (93, 210), (8, 152))
+        ball_below = ball & (np.arange(210) >= 93)[:, None]
+        exact["ball"].append(np.array_equal(ball_below[:189], red[:189]))
+        exact["paddle"].append(np.array_equal(paddle[189:193], (red & ~ball)[189:193]))
+        visible = (screen != 0).any(-1)
+        exact["bricks"].append(np.array_equal((wall | ball)[57:93, 8:152], visible[57:93, 8:152]))
+    assert {kind: np.mean(share) > 0.95 for kind, share in exact.items()} == dict.fromkeys(
+        exact, True
+    )
+    assert 80 < bricks(rams[-1]).sum() < 108  # some are gone
+
+
+def test_breakout_tunnel_is_the_columns_without_bricks():
+    ram = play("breakout", 1)[1][0]
+    assert bricks(ram).shape == (6, 18)
+    assert bricks(ram).all()
+    assert len(object_boxes("breakout", ram)["tunnel"]) == 0
+    ram[24:30] &= 0b11110011  # two bits a row, the third brick of the part that starts at px 16
+    assert bricks(ram).sum() == 102
+    boxes = object_boxes("breakout", ram)
+    assert boxes["tunnel"].tolist() == [[57, 93, 32, 40]]
+    assert len(boxes["bricks"]) == 102
+    ram[0] &= 0b11111100  # bottom row, first brick of the part that starts at px 128
+    gone = ~bricks(ram)
+    assert np.argwhere(gone)[-1].tolist() == [5, 15]
+    assert gone.sum() == 7
+
+
+def test_space_invaders_boxes_hold_the_coloured_pixels():
+    screens, rams = play("spaceinvaders", 400, max_pool=False)
+    colours = COLOURS["spaceinvaders"]
+    drawn, inside, tight = ({"ship": [], "aliens": [], "shields": []} for _ in range(3))
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("spaceinvaders", ram)
+        for kind in tight:
+            pixels = coloured(screen, colours[kind], (31, 195))
+            drawn[kind].append(pixels.sum())
+            inside[kind].append((pixels & filled(boxes[kind])).sum())
+            if not pixels.any():  # the ship blinks when it is new
+                continue
+            for top, bottom, left, right in boxes[kind].astype(int):
+                rows, columns = np.nonzero(pixels[top:bottom, left:right])
+                size = (np.ptp(rows) + 1, np.ptp(columns) + 1) if rows.size else (0, 0)
+                tight[kind].append(size[0] >= bottom - top - 1 and size[1] == right - left)
+    for kind in tight:
+        # The rest are explosions, which keep the colour while the alien's bit is gone.
+        assert np.sum(inside[kind]) / np.sum(drawn[kind]) > 0.95, kind
+        assert np.mean(tight[kind]) > 0.97, kind
+    assert aliens(rams[0]).all()
+    assert 15 < aliens(rams[-1]).sum() < 36
+
+
+def test_space_invaders_missiles_are_inside_their_boxes():
+    screens, rams = play("spaceinvaders", 400)
+    drawn = inside = 0
+    seen = {"laser": [], "bombs": []}
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("spaceinvaders", ram)
+        grey = coloured(screen, COLOURS["spaceinvaders"]["missiles"], (35, 195))
+        drawn += grey.sum()
+        inside += (grey & filled(np.concatenate([boxes["laser"], boxes["bombs"]]))).sum()
+        for kind, flags in seen.items():
+            flags += [(grey & filled(box[None])).any() for box in boxes[kind] if box[0] > 35]
+    assert inside / drawn > 0.95
+    assert np.mean(seen["laser"]) > 0.9
+    assert np.mean(seen["bombs"]) > 0.9
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_boxes_lie_on_the_screen_and_the_keys_never_change(name):
+    rng = np.random.default_rng(0)
+    keys = None
+    for ram in rng.integers(0, 256, (200, 128), dtype=np.uint8):
+        boxes = object_boxes(name, ram)
+        keys = keys or list(boxes)
+        assert list(boxes) == keys
+        for found in boxes.values():
+            assert found.shape == (len(found), 4)
+            assert (found[:, 1] > found[:, 0]).all()
+            assert (found[:, 3] > found[:, 2]).all()
+
+
+def test_to_observation_halves_and_cuts_at_the_border():
+    boxes = {"a": np.array([[35.0, 39, 10, 12], [30, 37, 158, 170], [0, 20, 0, 160]])}
+    moved = to_observation(boxes, (35, 195, 0, 160), (80, 80))
+    assert moved["a"].tolist() == [[0, 2, 5, 6], [0, 1, 79, 80]]
+    assert to_observation({"a": np.zeros((0, 4))}, (35, 195, 0, 160))["a"].shape == (0, 4)
+    stretched = to_observation({"a": np.array([[0.0, 210, 0, 160]])}, (0, 210, 0, 160), (84, 42))
+    assert stretched["a"].tolist() == [[0, 84, 0, 42]]
+
+
+def test_the_scores_in_ram_are_the_rewards():
+    env, rng = make_env("breakout"), np.random.default_rng(1)
+    _, info = env.reset(seed=1)
+    total = 0
+    for _ in range(250):
+        _, reward, *_, info = env.step(follow_ball("breakout", info["ram"], rng))
+        total += reward
+    hundreds, units = cell("breakout", "score", info["ram"])
+    assert total > 0
+    assert (hundreds & 15) * 100 + (units >> 4) * 10 + (units & 15) == total
+    assert cell("breakout", "lives", info["ram"]) == info["lives"]
+
+
+def test_errors_name_what_was_received():
+    with pytest.raises(
+        ValueError, match="unknown game 'tennis'; known: breakout, pong, spaceinvaders"
+    ):
+        game("tennis")
+    message = "ram must be [128] uint8, received [2, 128] uint8"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        object_boxes("pong", np.zeros((2, 128), np.uint8))
