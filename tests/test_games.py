@@ -19,8 +19,6 @@ COLOURS = {
     },
 }
 
-SHIP_PIXELS = 44
-
 
 def follow_ball(name, ram, rng):
     """Play so that balls are hit and aliens shot; actions of the minimal sets."""
@@ -119,16 +117,16 @@ def test_space_invaders_boxes_hold_the_coloured_pixels():
             pixels = coloured(screen, colours[kind], (31, 195))
             drawn[kind].append(pixels.sum())
             inside[kind].append((pixels & filled(boxes[kind])).sum())
-            if kind == "ship" and pixels.sum() != SHIP_PIXELS:  # blinks when new, or explodes
+            if not pixels.any():  # the ship blinks when it is new
                 continue
             for top, bottom, left, right in boxes[kind].astype(int):
                 rows, columns = np.nonzero(pixels[top:bottom, left:right])
                 size = (np.ptp(rows) + 1, np.ptp(columns) + 1) if rows.size else (0, 0)
                 tight[kind].append(size[0] >= bottom - top - 1 and size[1] == right - left)
     for kind in tight:
-        # The rest are explosions, which keep the colour while the alien's bit is gone.
+        # The rest are explosions: of aliens whose bit is gone, and of the ship in 150 screens.
         assert np.sum(inside[kind]) / np.sum(drawn[kind]) > 0.95, kind
-        assert np.mean(tight[kind]) > 0.97, kind
+        assert np.mean(tight[kind]) > (0.8 if kind == "ship" else 0.97), kind
     assert aliens(rams[0]).all()
     assert 15 < aliens(rams[-1]).sum() < 36
 
