@@ -40,6 +40,10 @@ def as_batch(network, observation, memory) -> tuple[torch.Tensor, torch.Tensor, 
         raise ValueError(
             f"observation has shape {tuple(observation.shape)}, expected [C, H, W] or [T, C, H, W]"
         )
+    if 0 in observation.shape:
+        raise ValueError(
+            f"observation has shape {tuple(observation.shape)}: no decision to explain"
+        )
     single = observation.ndim == 3
     expected = getattr(network, "observation_shape", None)
     if expected is not None and tuple(observation.shape[-3:]) != tuple(expected):
