@@ -83,7 +83,7 @@ def every_figure():
     table = np.array([[-1, 1, 0.5, 1.5], [0, 2, 1, 3], [1, 1, 0.5, 1.5]])
     curve = np.array([[0.0, -1, 1], [1, 0, 2], [2, 1, 3], [3, 2, 4]])
     words = {"caption": "Words. " * 60}
-    yield views.screens_figure([panels(), panels(2)], names=["a", "b"], **words)
+    yield views.screens_figure([panels(), panels(6)], headings=["a", "b"], **words)
     yield views.learning_figure(
         panels(), {"ball": curve}, axis_label="NSS", tick_labels=["0", "1", "2", "3"], **words
     )
@@ -91,7 +91,7 @@ def every_figure():
         {"actor": np.arange(5.0)}, np.array([2]), {"agent": table}, event="a hit", **words
     )
     values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
-    yield views.attention_figure(values, ends, axis_label="NSS", **words)
+    yield views.attention_figure(values, ends, rows=[panels(2)], axis_label="NSS", **words)
     yield views.variants_figure(panels(), {"stale memory": np.array([0.5, 0.9])}, **words)
     yield views.curves_figure(
         {"run": (np.arange(3), np.arange(3))},

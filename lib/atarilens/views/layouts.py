@@ -22,6 +22,7 @@ DPI = 180
 ACTOR_COLOUR, CRITIC_COLOUR, BOTH_COLOUR = "#1414ff", "#ff1414", "#ff14ff"
 PALETTE = sns.color_palette("colorblind")
 CHANCE = "0.45"  # grey of the lines that mark chance
+EVENT = "#d7301f"  # red of the marks of events
 
 
 def house_style() -> AbstractContextManager:
@@ -64,9 +65,10 @@ def colour_legend(figure: Figure | SubFigure, critic: bool = True) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.1)
 
 
-def legend_above(axes: Axes, columns: int = 5) -> None:
+def legend_above(axes: Axes, columns: int = 5, **contents) -> None:
     """Put the legend of an axes above it, where it hides no data."""
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.99), ncols=columns, borderaxespad=0.2)
+    place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
+    axes.legend(ncols=columns, **place, **contents)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -95,39 +97,56 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         axes.add_patch(outline)
 
 
-def draw_rows(figure: Figure | SubFigure, rows: Sequence[Sequence[Panel]], names=()) -> None:
-    """Fill a figure with rows of screens; `names` stand to the left of the rows."""
-    columns = max(len(row) for row in rows)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
-    for i, row in enumerate(rows):
-        for j, axes in enumerate(grid[i]):
-            if j < len(row):
-                draw_panel(axes, row[j])
-            else:
-                axes.set_axis_off()
-        if names:
-            grid[i][0].set_ylabel(names[i], fontsize=9)
+def row_height(row: Sequence[Panel], heading: bool) -> float:
+    """Return the inches that a row of 210 x 160 screens with its words takes."""
+    words = (
+        0.12 + 0.17 * any(panel.title for panel in row) + 0.17 * any(panel.note for panel in row)
+    )
+    return (WIDTH - 0.2) / max(4, len(row)) * 210 / 160 + words + 0.22 * heading
 
 
-def row_height(panels_per_row: int, room: float = 0.45) -> float:
-    """Inches that a row of 210 x 160 screens takes across the page, `room` for words included."""
-    return (WIDTH - 0.5) / panels_per_row * 210 / 160 + room
+def lay_out(
+    rows: Sequence[Sequence[Panel]],
+    plots: Sequence[float],
+    caption: str,
+    headings: Sequence[str] = (),
+    critic: bool = True,
+) -> tuple[Figure, list[Axes]]:
+    """Fill a page with rows of screens, the legend of their colours above, and plots below.
+
+    Args:
+        rows: the panels of each row; four fill the width.
+        plots: inches of height of each plot.
+        caption: what stands at the bottom.
+        headings: what stands above each row, or none.
+        critic: whether any map has a critic, for the legend.
+    """
+    heights = [row_height(row, bool(headings)) for row in rows] + list(plots)
+    figure = new_figure(0.3 * bool(rows) + sum(heights), caption)
+    parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, row in zip(parts, rows, strict=False):
+        axes = part.subplots(1, max(4, len(row)))
+        for each in axes[len(row) :]:
+            each.set_axis_off()
+        for each, panel in zip(axes, row, strict=False):
+            draw_panel(each, panel)
+    for part, heading in zip(parts, headings, strict=False):
+        part.suptitle(heading, x=0.008, ha="left", fontsize=9, fontweight="bold")
+    if rows:
+        colour_legend(figure, critic)
+    return figure, [part.subplots() for part in parts[len(rows) :]]
 
 
 def screens_figure(
     rows: Sequence[Sequence[Panel]],
     *,
     caption: str,
-    names: Sequence[str] = (),
+    headings: Sequence[str] = (),
     critic: bool = True,
 ) -> Figure:
-    """Draw rows of screens with the legend of the colours above and a caption below."""
+    """Draw rows of screens, each under its heading, with the legend of the colours above."""
     with house_style():
-        columns = max(4, *(len(row) for row in rows))
-        figure = new_figure(0.3 + len(rows) * row_height(columns), caption)
-        draw_rows(figure, rows, names)
-        colour_legend(figure, critic)
-    return figure
+        return lay_out(rows, (), caption, headings, critic)[0]
 
 
 def learning_figure(
@@ -148,10 +167,7 @@ def learning_figure(
         caption: what stands below the figure.
     """
     with house_style():
-        figure = new_figure(0.3 + row_height(len(panels)) + 2.3, caption)
-        upper, lower = figure.subfigures(2, 1, height_ratios=[row_height(len(panels)), 2.3])
-        draw_rows(upper, [panels])
-        axes = lower.subplots()
+        figure, (axes,) = lay_out([panels], [2.3], caption)
         for shift, (name, curve) in enumerate(curves.items()):
             x = np.arange(len(curve)) + 0.05 * (shift - (len(curves) - 1) / 2)
             interval = np.abs(curve[:, 1:].T - curve[:, 0])
@@ -161,7 +177,6 @@ def learning_figure(
         axes.set(ylabel=axis_label, xlim=(-0.5, len(panels) - 0.5))
         axes.set_xticks(range(len(panels)), tick_labels)
         legend_above(axes)
-        colour_legend(figure)
     return figure
 
 
@@ -185,28 +200,27 @@ def memory_figure(
         caption: what stands below the figure.
     """
     with house_style():
-        figure = new_figure(4.6, caption)
-        above, below = figure.subplots(2, 1)
+        figure, (above, below) = lay_out((), [2.2, 2.4], caption)
         colours = [ACTOR_COLOUR, *PALETTE[1:]]
         for colour, (name, curve) in zip(colours, curves.items(), strict=False):
             above.plot(curve / max(curve.max(), 1e-30), color=colour, lw=1.3, label=name)
+        arrow = {"arrowstyle": "-|>", "color": EVENT, "lw": 1.5, "mutation_scale": 9}
+        arrow |= {"shrinkA": 0, "shrinkB": 0}
         for hit in hits:
-            arrow = {"arrowstyle": "-|>", "color": "#d7301f", "lw": 1.5, "mutation_scale": 9}
-            arrow |= {"shrinkA": 0, "shrinkB": 0}
             above.annotate("", xy=(hit, -0.02), xytext=(hit, -0.2), arrowprops=arrow)
         above.set(xlabel="agent step", ylabel="memory saliency / max", ylim=(-0.22, 1.05))
         above.set(xlim=(0, max(len(c) for c in curves.values()) - 1))
-        above.plot([], [], color="#d7301f", marker="^", ls="", label=f"red arrow = {event}")
+        above.plot([], [], color=EVENT, marker="^", ls="", label=f"red arrow = {event}")
         legend_above(above)
         for colour, (name, table) in zip(PALETTE, averages.items(), strict=False):
             steps, mean, low, high = table.T
             below.plot(steps, mean, color=colour, label=name)
             below.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
         below.axhline(1, color=CHANCE, lw=1, ls="--")
-        below.axvline(0, color="#d7301f", lw=1)
+        below.axvline(0, color=EVENT, lw=1)
         below.set(xlabel=f"agent steps from: {event}", ylabel="times its mean")
-        legend_above(below)
         below.margins(x=0)
+        legend_above(below)
     return figure
 
 
@@ -216,39 +230,41 @@ def attention_figure(
     *,
     axis_label: str,
     caption: str,
+    rows: Sequence[Sequence[Panel]] = (),
+    headings: Sequence[str] = (),
+    critic: bool = True,
     chance: float = 0.0,
 ) -> Figure:
     """Draw bars per object and condition, an interval on each and a dot for each episode.
 
     Args:
-        conditions: condition -> object -> `[E]` one number per episode.
+        conditions: condition -> object -> `[E]` one number per episode, NaN where it has none.
         intervals: condition -> object -> (low, high) over whole episodes.
         axis_label: what the bars measure.
         caption: what stands below the figure.
+        rows: rows of screens above the bars, with their `headings`.
+        headings: what stands above each row.
+        critic: whether any map of the rows has a critic.
         chance: where a dashed line marks chance.
     """
     objects = list(dict.fromkeys(name for row in conditions.values() for name in row))
     with house_style():
-        figure = new_figure(3.2, caption)
-        axes = figure.subplots()
+        figure, (axes,) = lay_out(rows, [2.6], caption, headings, critic)
         width = 0.8 / len(conditions)
         for i, (condition, row) in enumerate(conditions.items()):
-            for j, name in enumerate(objects):
-                if name not in row:
-                    continue
-                values = np.asarray(row[name], float)
-                x = j + (i - (len(conditions) - 1) / 2) * width
-                low, high = intervals[condition][name]
-                label = condition if j == 0 else None
-                axes.bar(x, values.mean(), width * 0.92, color=PALETTE[i], label=label, alpha=0.85)
-                axes.plot([x, x], [low, high], color="0.15", lw=1.6)
+            for name, values in row.items():
+                values = np.asarray(values, float)[np.isfinite(values)]
+                x = objects.index(name) + (i - (len(conditions) - 1) / 2) * width
+                axes.bar(x, values.mean(), width * 0.92, color=PALETTE[i], alpha=0.85)
+                axes.plot([x, x], intervals[condition][name], color="0.15", lw=1.6)
                 spread = x + width * np.linspace(-0.25, 0.25, len(values))
                 axes.plot(spread, values, ".", color="0.15", ms=3, alpha=0.6)
         axes.axhline(chance, color=CHANCE, lw=1, ls="--")
         axes.set(ylabel=axis_label, xlim=(-0.6, len(objects) - 0.4))
         axes.set_xticks(range(len(objects)), objects)
         axes.grid(False, axis="x")
-        figure.legend(loc="outside upper left", ncols=len(conditions))
+        shown = zip(PALETTE, conditions, strict=False)
+        legend_above(axes, handles=[Patch(color=c, alpha=0.85, label=name) for c, name in shown])
     return figure
 
 
@@ -266,12 +282,7 @@ def variants_figure(
         caption: what stands below the figure.
     """
     with house_style():
-        height = row_height(max(4, len(panels)))
-        below = 0.55 + 0.36 * len(correlations)
-        figure = new_figure(0.3 + height + below, caption)
-        upper, lower = figure.subfigures(2, 1, height_ratios=[height, below])
-        draw_rows(upper, [panels])
-        axes = lower.subplots()
+        figure, (axes,) = lay_out([panels], [0.6 + 0.33 * len(correlations)], caption)
         for i, values in enumerate(correlations.values()):
             rows = i + np.linspace(-0.22, 0.22, len(values))
             axes.plot(np.sort(values), rows, ".", color=PALETTE[0], ms=4, alpha=0.5)
@@ -281,7 +292,6 @@ def variants_figure(
         axes.grid(False, axis="y")
         axes.set_xlabel("correlation with the corrected map (dots: screens, diamond: their mean)")
         axes.axvline(1, color=CHANCE, lw=1, ls="--")
-        colour_legend(figure)
     return figure
 
 
@@ -305,8 +315,7 @@ def curves_figure(
         caption: what stands below the figure.
     """
     with house_style():
-        figure = new_figure(3.4, caption)
-        axes = figure.subplots()
+        figure, (axes,) = lay_out((), [3.4], caption)
         for colour, (name, (steps, score)) in zip(PALETTE, curves.items(), strict=False):
             axes.plot(steps, score, color=colour, lw=1.4, label=name)
         for marker, (agent, (steps, mean, low, high)) in zip(
@@ -321,5 +330,5 @@ def curves_figure(
             axes.annotate(name, (1.01, level), size=8, **place)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(x=0.04)
-        figure.legend(loc="outside upper left", ncols=3)
+        legend_above(axes, columns=3)
     return figure
