@@ -1,0 +1,1 @@
+"""Training: recurrent PPO, and imitation for the overfit study."""
