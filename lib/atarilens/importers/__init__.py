@@ -1,0 +1,236 @@
+"""Other people's checkpoints -> networks of `models`, with the facts that come with them.
+
+A network is recognised by the names of its parameters, so the name of the file says nothing. What
+an agent was trained to read and under which settings is part of its format, because a state dict
+does not tell: see `FAMILIES`. Both can be given to `load_agent` where they were others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from atarilens.envs import make_env
+from atarilens.importers.weights import ACCEPTED, read_weights
+from atarilens.models import NatureNetwork, RecurrentActorCritic
+
+MAX_ACTIONS = 18  # the full action set of the emulator
+
+NATURE_LAYERS = {  # names in the file -> names in `models.NatureNetwork`
+    "stable-baselines3": {
+        "features_extractor.cnn.0": "conv1",
+        "features_extractor.cnn.2": "conv2",
+        "features_extractor.cnn.4": "conv3",
+        "features_extractor.linear.0": "linear",
+        "action_net": "actor_linear",
+        "value_net": "critic_linear",
+    },
+    "stable-baselines3-dqn": {
+        "q_net.features_extractor.cnn.0": "conv1",
+        "q_net.features_extractor.cnn.2": "conv2",
+        "q_net.features_extractor.cnn.4": "conv3",
+        "q_net.features_extractor.linear.0": "linear",
+        "q_net.q_net.0": "actor_linear",
+    },
+    "cleanrl": {
+        "network.0": "conv1",
+        "network.2": "conv2",
+        "network.4": "conv3",
+        "network.7": "linear",
+        "network.9": "actor_linear",  # dqn_atari
+        "actor": "actor_linear",
+        "critic": "critic_linear",
+        "lstm": "lstm",
+    },
+}
+BABY_A3C_LAYERS = {"val_func": "critic_linear", "pol_func": "actor_linear"}  # names until 2017
+# Sides of the last convolution -> side of a square observation; channels -> its preprocessing.
+NATURE_SIDES = {7: 84, 6: 80}
+NATURE_PREPROCESSING = {(4, 84): "area84-stack4", (1, 84): "area84", (1, 80): "luma80"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is known about all checkpoints of one origin.
+
+    Attributes:
+        origin: whose code trained them.
+        preprocessing: name of a style; None where the network's shape decides.
+        settings: fields of `EnvironmentSettings` that differ from its defaults.
+    """
+
+    origin: str
+    preprocessing: str | None
+    settings: dict
+
+
+FAMILIES = {
+    "baby-a3c": Family(
+        "greydanus/baby-a3c", "baby-a3c", {"frame_skip": [2, 5], "max_pool": False, "noop_max": 0}
+    ),
+    "stable-baselines3": Family("Stable-Baselines3", None, {}),
+    "stable-baselines3-dqn": Family("Stable-Baselines3", None, {}),
+    "cleanrl": Family("CleanRL", None, {}),
+    "atarilens": Family("atarilens", None, {}),
+}
+
+
+def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Module, dict]:
+    """Build the network that a checkpoint holds the weights of. No code in the file is run.
+
+    Args:
+        path: of a checkpoint; see `weights.ACCEPTED` for the formats.
+        game: if given, the number of actions is checked against it.
+
+    Returns:
+        The network (eval mode, float32), and facts: "architecture", "num_actions", "preprocessing"
+        (a name), "settings" (a dict for `EnvironmentSettings`), "origin", and "training_steps",
+        "seed", "algorithm" where the file tells them.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the path, what was found and what is accepted.
+    """
+    arrays, told = read_weights(path)
+    ours = told.pop("container") == "safetensors"
+    try:
+        network, facts = network_from_state_dict(arrays, ours=ours)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; accepted are {ACCEPTED}") from error
+    facts |= told
+    if game is not None:
+        try:
+            facts["settings"] |= action_set(game, facts["num_actions"])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    return network, facts
+
+
+def action_set(game: str, num_actions: int) -> dict:
+    """Return the setting under which a game has so many actions: minimal set, or all 18.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    minimal = int(make_env(game).action_space.n)
+    if num_actions not in (minimal, MAX_ACTIONS):
+        raise ValueError(
+            f"the network has {num_actions} actions, but {game} has {minimal} "
+            f"(or {MAX_ACTIONS} in the full set)"
+        )
+    return {"full_action_space": num_actions != minimal}
+
+
+def network_from_state_dict(
+    state: Mapping[str, np.ndarray | torch.Tensor], *, ours: bool = False
+) -> tuple[nn.Module, dict]:
+    """Build the network that these parameters belong to, told by their names and shapes.
+
+    Args:
+        state: parameters by name, as in a checkpoint, or of a live policy (`policy.state_dict()`).
+        ours: whether a state dict of the paper's network is one of atarilens, not of baby-a3c:
+            their names are the same.
+
+    Returns:
+        As `import_checkpoint`.
+
+    Raises:
+        ValueError: naming what was found.
+    """
+    state = {name: torch.as_tensor(value).detach().cpu() for name, value in state.items()}
+    if "conv4.weight" in state:
+        build, family = _paper_network, "atarilens" if ours else "baby-a3c"
+        state = _rename(state, BABY_A3C_LAYERS)
+    elif "linear.weight" in state:
+        build, family = _nature_network, "atarilens"
+    else:
+        layers = (family for family in NATURE_LAYERS if f"{_first(family)}.weight" in state)
+        if (family := next(layers, None)) is None:
+            raise ValueError(f"parameters of an unknown network: {_some(state)}")
+        build, state = _nature_network, _rename(_own(state), NATURE_LAYERS[family])
+    missing = {"conv1.weight", "actor_linear.weight"} - state.keys()
+    if missing or state["actor_linear.weight"].ndim != 2:
+        raise ValueError(f"a network without an actor: {_some(state)}")
+    if not 1 <= (num_actions := len(state["actor_linear.weight"])) <= MAX_ACTIONS:
+        raise ValueError(f"a network of {num_actions} actions, more than {MAX_ACTIONS}")
+    with torch.device("meta"):  # no memory is taken before every shape has been checked
+        network, facts = build(state, num_actions)
+    _check_shapes(state, network.state_dict())
+    network.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+    known = FAMILIES[family]
+    facts["preprocessing"] = known.preprocessing or facts["preprocessing"]
+    return network.float().eval().requires_grad_(False), facts | {
+        "num_actions": num_actions,
+        "settings": dict(known.settings),
+        "origin": known.origin,
+    }
+
+
+def _paper_network(state: dict, num_actions: int) -> tuple[nn.Module, dict]:
+    cell = "gru" if "gru.weight_ih" in state else "lstm"
+    facts = {"architecture": cell, "preprocessing": "luma80"}
+    return RecurrentActorCritic(num_actions, cell), facts
+
+
+def _nature_network(state: dict, num_actions: int) -> tuple[nn.Module, dict]:
+    channels = state["conv1.weight"].shape[1:2].numel()
+    hidden_units, inputs = state.get("linear.weight", torch.zeros(0)).shape[:2] or (0, 0)
+    side = NATURE_SIDES.get(int((inputs / 64) ** 0.5))
+    if (channels, side) not in NATURE_PREPROCESSING:
+        raise ValueError(
+            f"a network that reads {channels} channels and has {inputs} inputs to its linear layer"
+            f"; known (channels, side) are {sorted(NATURE_PREPROCESSING)}"
+        )
+    lstm_units = state["lstm.weight_hh"].shape[-1] if "lstm.weight_hh" in state else 0
+    critic = "critic_linear.weight" in state
+    shape = (channels, side, side)
+    network = NatureNetwork(num_actions, shape, hidden_units, lstm_units, critic)
+    architecture = "nature" + "-lstm" * bool(lstm_units) + "-q" * (not critic)
+    preprocessing = NATURE_PREPROCESSING[channels, side]
+    return network, {"architecture": architecture, "preprocessing": preprocessing}
+
+
+def _own(state: dict) -> dict:
+    """Drop the copies that Stable-Baselines3 keeps: target network, extractor per head."""
+    for head in ("pi_", "vf_"):
+        for name in [name for name in state if name.startswith(f"{head}features_extractor.")]:
+            if not torch.equal(state[name], state.get(name.removeprefix(head), torch.empty(0))):
+                raise ValueError("a network whose actor and critic do not share their convolutions")
+    copies = ("pi_features_extractor.", "vf_features_extractor.", "q_net_target.")
+    return {name: value for name, value in state.items() if not name.startswith(copies)}
+
+
+def _rename(state: dict, layers: dict[str, str]) -> dict:
+    """Give layers our names; torch's LSTM numbers its layers, of which there is one."""
+    renamed = {}
+    for name, value in state.items():
+        layer, _, parameter = name.rpartition(".")
+        renamed[f"{layers.get(layer, layer)}.{parameter.removesuffix('_l0')}"] = value
+    return renamed
+
+
+def _check_shapes(state: dict, expected: dict) -> None:
+    if state.keys() != expected.keys():
+        missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
+        raise ValueError(
+            f"a network with missing parameters {_some(missing)}, unexpected {_some(extra)}"
+        )
+    for name, value in expected.items():
+        if state[name].shape != value.shape:
+            raise ValueError(
+                f"parameter {name} has shape {list(state[name].shape)}, "
+                f"expected {list(value.shape)}"
+            )
+
+
+def _first(family: str) -> str:
+    return next(iter(NATURE_LAYERS[family]))
+
+
+def _some(names) -> str:
+    """Name a few."""
+    shown = [name[:60] for name in sorted(names)[:4]]
+    return ", ".join(shown) + (f" … ({len(names)})" if len(names) > 4 else "") or "none"

@@ -1,0 +1,321 @@
+"""Checkpoint file -> named arrays. Nothing in a file is ever executed, and nothing is trusted.
+
+`torch.load`, even with `weights_only=True`, believes the sizes that a file states; a checkpoint
+from a stranger may crash it or fill the memory. A state dict needs so little of the pickle format
+that it is read here: the opcodes that `torch.save` writes, on a stack of plain data.
+"""
+
+import functools
+import io
+import json
+import math
+import pickletools
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors.numpy import load as load_safetensors
+
+MAX_BYTES = 64 * 2**20  # of a file, and of what a zip unpacks to
+MAX_ELEMENTS = 2**25  # of all arrays of a file together; NatureCNN has 1.7 million
+MAX_MEMBERS = 1_000  # of a zip
+MAX_OPCODES = 10_000  # of a pickle; Stable-Baselines3's DQN takes 1,400
+MAX_JSON = 4 * 2**20  # bytes of Stable-Baselines3's `data`
+
+ACCEPTED = (
+    "state dicts of greydanus/baby-a3c, of CleanRL (ppo_atari, ppo_atari_lstm, dqn_atari) and of "
+    "atarilens (safetensors), and Stable-Baselines3 zips (A2C, PPO, DQN with CnnPolicy), "
+    "up to 64 MiB"
+)
+
+LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch before 1.6
+DTYPES = {
+    f"torch {name}Storage": np.dtype(dtype)
+    for name, dtype in {
+        "Half": "<f2",
+        "Float": "<f4",
+        "Double": "<f8",
+        "Byte": "u1",
+        "Bool": "?",
+        "Int": "<i4",
+        "Long": "<i8",
+    }.items()
+}
+
+
+class Storage(NamedTuple):
+    """A run of numbers in the file, as a pickle names it."""
+
+    dtype: np.dtype
+    key: str
+    size: int
+
+
+class TensorRecord(NamedTuple):
+    """A tensor as a pickle describes it: a strided window on a storage."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
+    """Read a checkpoint; the format is told by the content, not by the name.
+
+    Args:
+        path: of a file that `torch.save`, Stable-Baselines3 or safetensors wrote.
+
+    Returns:
+        Arrays by their name in the file (float32, finite), and facts: "container" ("torch",
+        "stable-baselines3" or "safetensors"), and "training_steps", "seed", "algorithm" where the
+        file tells them as plain data.
+
+    Raises:
+        FileNotFoundError: if there is no file at `path`.
+        ValueError: if it is not a checkpoint, or damaged, or too large; says what was found and
+            what is accepted. Memory stays below a few times `MAX_BYTES`, whatever the file says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint file at {path}")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    try:
+        arrays, facts = _read(data)
+        return {name: _checked(name, array) for name, array in arrays.items()}, facts
+    except Exception as error:  # a hostile file may raise anything from the readers below
+        kind = "" if type(error) is ValueError else f"damaged or foreign ({type(error).__name__}) "
+        raise ValueError(f"{path}: {kind}{str(error)[:200]}; accepted are {ACCEPTED}") from error
+
+
+def _read(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a file of more than {MAX_BYTES} bytes")
+    if data.startswith(LEGACY_START):
+        return _read_legacy(data), {"container": "torch"}
+    if data.startswith(b"PK\x03\x04"):
+        archive = _open_zip(data)
+        if "policy.pth" not in archive.namelist():
+            return _read_torch_zip(archive), {"container": "torch"}
+        policy = _open_zip(_member(archive, "policy.pth"))
+        return _read_torch_zip(policy), {"container": "stable-baselines3"} | _plain_facts(archive)
+    if data[8:9] == b"{":
+        return load_safetensors(data), {"container": "safetensors"}
+    start = f"a file that starts with {data[:8].hex(' ')}" if data else "an empty file"
+    raise ValueError(f"{start}, no known checkpoint format")
+
+
+def _checked(name: str, array: np.ndarray) -> np.ndarray:
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"tensor {name[:80]!r} holds {array.dtype}, not floating-point numbers")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise ValueError(f"tensor {name[:80]!r} holds numbers that are infinite or not numbers")
+    return array
+
+
+def _open_zip(data: bytes) -> zipfile.ZipFile:
+    if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile makes an object of each
+        raise ValueError(f"a zip of more than {MAX_MEMBERS} members")
+    archive = zipfile.ZipFile(io.BytesIO(data))
+    size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_BYTES:
+        raise ValueError(f"a zip that unpacks to {size} bytes, more than {MAX_BYTES}")
+    return archive
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return one member, checked by its CRC, never unpacking more than its stated size."""
+    member = archive.getinfo(name)
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"zip member {name[:80]!r} is packed by method {member.compress_type}")
+    with archive.open(member) as file:
+        content = file.read(member.file_size)
+    if len(content) != member.file_size:
+        raise ValueError(f"zip member {name[:80]!r} is shorter than it says")
+    return content
+
+
+def _plain_facts(archive: zipfile.ZipFile) -> dict:
+    """Read what Stable-Baselines3's `data` tells as plain JSON; its pickled fields stay text."""
+    if "data" not in archive.namelist() or archive.getinfo("data").file_size > MAX_JSON:
+        return {}
+    data = json.loads(_member(archive, "data"))
+    facts = {"training_steps": data.get("num_timesteps"), "seed": data.get("seed")}
+    facts = {name: value for name, value in facts.items() if isinstance(value, int)}
+    algorithms = {"exploration_rate": "DQN", "n_epochs": "PPO", "gae_lambda": "A2C"}
+    return facts | {"algorithm": next((algorithms[key] for key in algorithms if key in data), None)}
+
+
+def _read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+    pickles = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)]
+    if len(pickles) != 1:
+        raise ValueError("a zip without the state dict of a network")
+    root = pickles[0].removesuffix("data.pkl")
+    orders = [name for name in archive.namelist() if name == f"{root}byteorder"]
+    if any(_member(archive, name) != b"little" for name in orders):
+        raise ValueError("a checkpoint of a big-endian machine")
+    state = _parse_pickle(io.BytesIO(_member(archive, pickles[0])))
+    return _arrays(state, lambda key: _member(archive, f"{root}data/{key}"))
+
+
+def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
+    """Read what torch wrote before 1.6: five pickles, then each storage behind its length."""
+    stream = io.BytesIO(data)
+    _, _, _, state, keys = (_parse_pickle(stream) for _ in range(5))
+    places, position = {}, stream.tell()
+    sizes = {record.storage.key: record.storage for record in _records(state).values()}
+    for key in keys:
+        length = int.from_bytes(data[position : position + 8], "little")
+        if not isinstance(key, str) or key not in sizes or length != sizes[key].size:
+            raise ValueError(f"a storage of {length} numbers that no tensor refers to")
+        places[key] = position + 8
+        position += 8 + length * sizes[key].dtype.itemsize
+    return _arrays(state, lambda key: memoryview(data)[places[key] :])
+
+
+def _records(state) -> dict[str, TensorRecord]:
+    """Return the named tensors of an unpickled state dict, bare or in a training checkpoint."""
+    for name in ("state_dict", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if not isinstance(state, dict) or not state:
+        raise ValueError(f"a {type(state).__name__}, not the state dict of a network")
+    for name, record in state.items():
+        if not isinstance(name, str) or not isinstance(record, TensorRecord):
+            raise ValueError(
+                f"entry {str(name)[:80]!r} is a {type(record).__name__}, not a named tensor"
+            )
+    return state
+
+
+def _arrays(state, content: Callable[[str], bytes | memoryview]) -> dict[str, np.ndarray]:
+    """Cut the tensors out of their storages, after every size has been checked."""
+    records = _records(state)
+    if sum(math.prod(record.shape) for record in records.values()) > MAX_ELEMENTS:
+        raise ValueError(f"tensors of more than {MAX_ELEMENTS} numbers")
+    arrays, content = {}, functools.cache(content)
+    for name, (storage, offset, shape, strides) in records.items():
+        last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        if min(offset, *shape, *strides, 0) < 0 or 0 in shape or last >= storage.size:
+            raise ValueError(f"tensor {name[:80]!r} does not fit into its storage")
+        if len(content(storage.key)) < storage.size * storage.dtype.itemsize:
+            raise ValueError(f"tensor {name[:80]!r} is cut off")
+        flat = np.frombuffer(content(storage.key), storage.dtype, storage.size)
+        steps = [stride * storage.dtype.itemsize for stride in strides]
+        arrays[name] = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
+    return arrays
+
+
+def _storage(identity) -> Storage:
+    kind, dtype, key, _location, size, *view = identity
+    if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
+        raise ValueError("a pickle that refers to something other than a tensor's storage")
+    if not isinstance(key, str) or type(size) is not int:
+        raise ValueError("a storage without a name or a size")
+    return Storage(dtype, key, size)
+
+
+def _tensor(storage, offset, shape, strides, *_flags) -> TensorRecord:
+    if (
+        not isinstance(storage, Storage)
+        or len(shape) > 8
+        or {type(n) for n in (offset, *shape, *strides)} - {int}
+    ):
+        raise ValueError("a tensor without storage, shape or strides")
+    return TensorRecord(storage, offset, tuple(shape), tuple(strides))
+
+
+def _mapping(items=()) -> dict:
+    for key, _ in items:
+        if not isinstance(key, str | int):  # also keeps deep tuples from being hashed
+            raise ValueError(f"a dictionary key of type {type(key).__name__}")
+    return dict(items)
+
+
+NAMES = {
+    "collections OrderedDict": _mapping,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch._utils _rebuild_parameter": lambda tensor, *_flags: tensor,
+} | DTYPES
+CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+INTEGERS = ("BININT", "BININT1", "BININT2", "LONG1")
+LITERALS = (*INTEGERS, "BINFLOAT", "BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
+
+
+def _parse_pickle(stream: io.BytesIO):
+    """Read one pickle of plain data and tensors; leave the stream behind its end.
+
+    Of all names that a pickle may mention, only those of `NAMES` exist here: the types of storages
+    and the three functions above.
+    """
+    stack, marks, memo = [], [], {}
+
+    def above_mark() -> list:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if count > MAX_OPCODES:
+            raise ValueError(f"a pickle of more than {MAX_OPCODES} steps")
+        match opcode.name:
+            case "PROTO" | "STOP":
+                pass
+            case "MARK":
+                marks.append(len(stack))
+            case name if name in CONSTANTS:
+                stack.append(CONSTANTS[name])
+            case name if name in LITERALS:
+                stack.append(argument)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                stack[-int(name[-1]) :] = [tuple(stack[-int(name[-1]) :])]
+            case "TUPLE":
+                stack.append(tuple(above_mark()))
+            case "LIST":
+                stack.append(above_mark())
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
+            case "APPENDS":
+                items = above_mark()
+                stack[-1].extend(items)
+            case "SETITEM":
+                items = [stack.pop(-2), stack.pop()]
+                stack[-1].update(_mapping([items]))
+            case "SETITEMS":
+                items = above_mark()
+                stack[-1].update(_mapping(list(zip(items[::2], items[1::2], strict=True))))
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL":
+                if argument not in NAMES:
+                    raise ValueError(
+                        f"a pickle that asks for {argument[:80]!r}, refused: only weights are read"
+                    )
+                stack.append(NAMES[argument])
+            case "BINPERSID":
+                stack.append(_storage(stack.pop()))
+            case "REDUCE":
+                arguments = stack.pop()
+                stack.append(stack.pop()(*arguments))
+            case "BUILD":
+                stack.pop()  # version metadata of an OrderedDict
+            case name:
+                raise ValueError(f"a pickle with the step {name}, which state dicts do without")
+    (result,) = stack
+    return result
