@@ -3,7 +3,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from atarilens.attention import boxes_at, by_episode, contrast, other_times, spread_steps
+from atarilens.episodes import (
+    around_events,
+    boxes_at,
+    by_episode,
+    contrast,
+    elsewhere,
+    other_times,
+    spread_steps,
+)
 
 EPISODE = np.array([0] * 10 + [1] * 30)
 
@@ -54,3 +62,19 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
     }
     assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
     assert not contrast(values, values, lambda d: (d.min(), d.max()))["holds"]
+
+
+def test_curves_are_averaged_around_the_events_of_each_episode():
+    values = np.zeros(40)
+    values[[5, 20, 30]] = 1, 2, 4
+    table = around_events(values, np.array([1, 5, 20, 30, 39]), EPISODE, window=2)
+    # Episode 0 has mean 1/10; episode 1 has mean 6/30, its events 2 and 4: mean 3, over 0.2.
+    np.testing.assert_allclose(table, [[0, 0, 10, 0, 0], [0, 0, 15, 0, 0]])
+    later = around_events(values, np.array([4]), EPISODE, window=2)
+    assert later.argmax() == 3  # one step after the event
+    assert around_events(values, np.array([0]), EPISODE, window=2).shape == (0, 5)
+
+
+def test_events_elsewhere_stay_in_their_episode():
+    assert elsewhere(np.array([0, 7, 10, 30]), EPISODE).tolist() == [2, 5, 15, 25]
+    assert elsewhere(np.array([], int), EPISODE).shape == (0,)

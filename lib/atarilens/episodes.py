@@ -1,4 +1,4 @@
-"""Attention to objects over whole episodes, with the control that every claim about it needs."""
+"""Numbers per whole episode, and the controls that every claim about them needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -84,6 +84,43 @@ def by_episode(
         if np.isfinite(means).any():
             table[name] = means
     return table
+
+
+def around_events(
+    values: np.ndarray, events: np.ndarray, episode: np.ndarray, window: int
+) -> np.ndarray:
+    """Average a curve around events, each episode by itself and over its own mean.
+
+    Args:
+        values: `[T]`, for example the memory's saliency.
+        events: `[n]` int, steps. Events closer to an end of their episode than the window are
+            left out.
+        episode: `[T]` int.
+        window: steps before and after.
+
+    Returns:
+        `[E, 2 * window + 1]` float64 for the E episodes that have such an event; column `window`
+        is the event itself; 1 is the episode's mean.
+    """
+    rows = []
+    for number in np.unique(episode):
+        steps = np.flatnonzero(episode == number)
+        inside = events[(events >= steps[0] + window) & (events <= steps[-1] - window)]
+        mean = values[steps].mean()
+        if len(inside) and mean > 0:
+            around = inside[:, None] + np.arange(-window, window + 1)
+            rows.append(values[around].mean(0) / mean)
+    return np.array(rows).reshape(-1, 2 * window + 1)
+
+
+def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """Move every event by half of its episode (and round to its start): the control for timing."""
+    moved = []
+    for number in np.unique(episode[events]):
+        steps = np.flatnonzero(episode == number)
+        own = events[episode[events] == number] - steps[0]
+        moved.append(steps[0] + np.sort((own + len(steps) // 2) % len(steps)))
+    return np.concatenate(moved) if moved else events[:0]
 
 
 def contrast(
