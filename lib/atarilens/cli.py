@@ -1,7 +1,6 @@
 """The command line behind the Makefile: one verb, one function; one clear line for each error."""
 
 import argparse
-import csv
 import sys
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def evaluate_agent(options: argparse.Namespace) -> None:
     """Play whole episodes and print the mean score with its 95 % interval."""
     from atarilens import evaluate
 
-    agent, out_dir = _load(options)
+    agent, _ = _load(options)
     scores = evaluate(agent, episodes=options.episodes, seed=options.seed, greedy=options.greedy)
     low, high = scores.interval
     print(

@@ -1,4 +1,4 @@
-"""Say in words what this machine lacks. Imports nothing that could be missing, before it is tried."""
+"""Say in words what this machine lacks. Runs on a bare Python, before anything is installed."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from atarilens.paths import AGENTS, ROOT
 
+OLDEST_PYTHON = (3, 11)
 DISK_GB = 4  # .venv 2 GB, pip's cache 1 GB, build and data
 MEMORY_GB = 3
 
@@ -15,7 +16,7 @@ MEMORY_GB = 3
 def check_python():
     """Return (what was found, what to do or None)."""
     found = "Python {}.{}.{}".format(*sys.version_info[:3])
-    if sys.version_info < (3, 11):
+    if sys.version_info[:2] < OLDEST_PYTHON:
         return found, "install Python 3.11 or newer and name it: make PYTHON=python3.11"
     return found, None
 
