@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = [
     {"paths"},
     {"games", "weights"},
-    {"importers", "models", "preprocessing", "envs"},
+    {"importers", "models", "preprocessing", "envs", "episodes", "moments"},
     {"agents", "episodes"},
     {"trajectories"},
     {"training", "evaluation", "views"},

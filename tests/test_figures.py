@@ -109,7 +109,7 @@ def test_make_draws_what_is_out_of_date_and_nothing_else(checkout):
     assert drawn(make(checkout, "figures")) == ["00_toy--early"]
 
     (checkout / "data/agents").mkdir(parents=True)
-    (checkout / "data/agents/pong-unborn.yml").write_text("game: pong\n")
+    (checkout / "data/agents/pong-unborn.safetensors").touch()
     born = make(checkout, "figures", "ONLY=00_toy--o")
     assert drawn(born) == ["00_toy--other"]
     assert "not drawn" not in born.stdout
@@ -220,6 +220,7 @@ def params(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).mkdir()
         monkeypatch.setattr(figures, name, tmp_path / name)
     monkeypatch.setattr(figures, "ROOT", tmp_path)
+    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "PARAMS"
 
 
@@ -239,6 +240,9 @@ def test_sources_are_what_the_parameters_name(params):
     assert [path.name for path in found] == names
     assert missing == ["agent pong-late missing", "replay pong-game missing"]
     (params.parent / "AGENTS/pong-late.yml").touch()
+    assert figures.sources("00_a")[1][0] == "agent pong-late missing"  # a row, not yet fetched
+    (params.parent / "cache/agents").mkdir(parents=True)
+    (params.parent / "cache/agents/pong-late.tar").touch()
     (params.parent / "REPLAYS/pong-game.npz").touch()
     found, missing = figures.sources("00_a")
     assert [path.name for path in found[-2:]] == ["pong-late.yml", "pong-game.npz"]

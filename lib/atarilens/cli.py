@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from atarilens import figures
-from atarilens.paths import BUILD
+from atarilens.paths import BUILD, ROOT, RUNS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--from", dest="from_agent", metavar="AGENT", help="start from its weights")
     train.add_argument("--steps", type=_positive, default=10_000_000, help="agent steps in all")
     train.add_argument("--seed", type=int, default=0)
+    train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--tensorboard", action="store_true", help="record episodes as movies")
     verb("bench", measure_machine)
     verb("doctor", look_for_what_is_missing)
@@ -102,9 +103,8 @@ def make_movie(options: argparse.Namespace) -> None:
     from atarilens.explanations import saliency_movie
 
     agent, out_dir = _load(options)
-    for path in saliency_movie(
-        agent, out_dir, options.seed, options.start, options.steps, options.greedy
-    ):
+    shown = {"start": options.start, "steps": options.steps, "greedy": options.greedy}
+    for path in saliency_movie(agent, out_dir, seed=options.seed, **shown):
         print(path)
 
 
@@ -113,24 +113,36 @@ def explain_agent(options: argparse.Namespace) -> None:
     from atarilens.explanations import standard_figures
 
     agent, out_dir = _load(options)
-    for path in standard_figures(agent, out_dir, options.seed, options.steps, options.greedy):
+    played = {"seed": options.seed, "steps": options.steps, "greedy": options.greedy}
+    for path in standard_figures(agent, out_dir, **played):
         print(path)
 
 
 def train_agent(options: argparse.Namespace) -> None:
     """Train an agent, or go on after an interruption."""
-    from atarilens.paths import RUNS
-    from atarilens.training.ppo import train
+    from atarilens import games, load_agent
+    from atarilens.training.ppo import PPOSettings, train
 
-    run_dir = RUNS / f"{options.game}-{options.seed}"
-    train(options.game, run_dir, options.steps, options.seed, from_agent=options.from_agent)
+    game = games.game(options.game).name
+    parent = load_agent(options.from_agent, game=game) if options.from_agent else None
+    run_dir = RUNS / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
+    print(f"training into {run_dir.relative_to(ROOT)}; stop at any time, the same command goes on")
+    train(
+        game,
+        run_dir,
+        PPOSettings(total_steps=options.steps),
+        seed=options.seed,
+        from_agent=parent,
+        device=options.device,
+    )
 
 
 def measure_machine(options: argparse.Namespace) -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
-    from atarilens.benchmark import measure
+    from atarilens.benchmark import write
 
-    print(measure())
+    path = write()
+    print(f"{path.read_text()}written to {path.relative_to(ROOT)}")
 
 
 def look_for_what_is_missing(options: argparse.Namespace) -> int:

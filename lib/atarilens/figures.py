@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from atarilens.paths import AGENTS, BUILD, FIGURES, LOGS, NOTEBOOKS, REPLAYS, ROOT, SCORES
+from atarilens.paths import AGENTS, BUILD, FIGURES, LOGS, NOTEBOOKS, REPLAYS, ROOT, SCORES, cache
 
 PARAMS = NOTEBOOKS / "params"
 VERIFY = BUILD / "verify"
@@ -85,7 +85,9 @@ def sources(figure: str) -> tuple[list[Path], list[str]]:
     for name in _named(parameters, "agent"):
         found = sorted(AGENTS.glob(f"{name}.*"))
         files += [*found, *sorted(SCORES.glob(f"{name}.csv")), *sorted(LOGS.glob(f"{name}.csv"))]
-        if not found and not name.startswith("untrained-"):
+        fetched = (cache() / "agents").glob(f"{name}.*")  # other people's: a row and the cache
+        weights = [path for path in (*found, *fetched) if path.suffix != ".yml"]
+        if not weights and not name.startswith("untrained-"):
             missing.append(f"agent {name} missing")
     for name in _named(parameters, "replay"):
         found = sorted(REPLAYS.glob(f"{name}.*"))
