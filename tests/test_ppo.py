@@ -1,0 +1,197 @@
+"""Recurrent PPO: formulas by hand, and runs that survive being killed."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.training.ppo import (
+    PPOSettings,
+    _update,
+    advantages,
+    checkpoint_steps,
+    load_weights,
+    train,
+)
+
+SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
+
+
+def curve(run_dir):
+    """Return the rows of a run's curve."""
+    return list(csv.DictReader((run_dir / "curve.csv").read_text().splitlines()))
+
+
+def test_advantages_by_hand():
+    """Three steps, the return ends after the second; discount 1/2, lambda 1/2."""
+    rewards = torch.tensor([[1.0], [2.0], [4.0]])
+    values = torch.tensor([[1.0], [2.0], [3.0]])
+    ends = torch.tensor([[0.0], [1.0], [0.0]])
+    found = advantages(rewards, values, ends, torch.tensor([8.0]), 0.5, 0.5)
+    # errors: 1 + .5*2 - 1 = 1; 2 - 2 = 0; 4 + .5*8 - 3 = 5; the first adds .25 of the second
+    assert found[:, 0].tolist() == [1.0, 0.0, 5.0]
+
+
+def test_lambda_one_is_the_discounted_return_less_the_value():
+    generator = torch.Generator().manual_seed(0)
+    rewards, values = torch.randn(2, 9, 3, generator=generator).unbind(0)
+    ends = (torch.rand(9, 3, generator=generator) < 0.3).float()
+    last = torch.randn(3, generator=generator)
+    found = advantages(rewards, values, ends, last, 0.9, 1.0)
+    for b in range(3):
+        for t in range(9):
+            total, discount = 0.0, 1.0
+            for u in range(t, 9):
+                total += discount * rewards[u, b]
+                discount *= 0.9 * (1 - ends[u, b])
+            total += discount * last[b]
+            torch.testing.assert_close(found[t, b], total - values[t, b], atol=1e-5, rtol=1e-5)
+
+
+def test_the_schedule_is_geometric_from_the_untrained_network_on():
+    assert checkpoint_steps(200_000) == [0, 31_250, 62_500, 125_000, 200_000]
+
+
+def rollout_of(network, settings, generator):
+    """Return a rollout of noise in which action 1 was always good and the others bad."""
+    shape = (settings.rollout_steps, settings.num_envs)
+    observations = torch.rand(*shape, 1, 80, 80, generator=generator)
+    memory = torch.zeros(settings.num_envs, 2, 256)
+    starts = torch.zeros(shape, dtype=torch.bool)
+    with torch.no_grad():
+        hidden, _ = network.unroll(observations, memory, starts)
+        logits, values = network.heads(hidden)
+    actions = torch.randint(0, 4, shape, generator=generator)
+    log_probs = logits.log_softmax(-1).gather(2, actions[..., None])[..., 0]
+    gain = (actions == 1).float() - 0.25
+    return {
+        "observations": observations,
+        "starts": starts,
+        "actions": actions,
+        "log_probs": log_probs,
+        "values": values,
+        "advantages": gain,
+        "returns": torch.ones(shape),
+    }, memory
+
+
+def test_an_update_favours_what_turned_out_well():
+    network = initialise(RecurrentActorCritic(4), 0)
+    settings = PPOSettings(**SMALL)
+    generator = torch.Generator().manual_seed(0)
+    rollout, memory = rollout_of(network, settings, generator)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(5):
+        statistics = _update(network, optimizer, rollout, memory, settings, generator)
+    with torch.no_grad():
+        hidden, _ = network.unroll(rollout["observations"], memory, rollout["starts"])
+        logits, value = network.heads(hidden)
+    assert logits.softmax(-1)[..., 1].mean() > 0.26
+    assert (value - 1).abs().mean() < (rollout["values"] - 1).abs().mean()
+    assert statistics["approximate_kl"] >= 0
+
+
+def test_clipping_bounds_how_far_an_update_goes():
+    moved = []
+    for clip in (0.01, 100.0):
+        network = initialise(RecurrentActorCritic(4), 0)
+        settings = PPOSettings(**SMALL | {"epochs": 20, "clip": clip, "entropy": 0.0, "value": 0.0})
+        generator = torch.Generator().manual_seed(0)
+        rollout, memory = rollout_of(network, settings, generator)
+        optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+        moved.append(_update(network, optimizer, rollout, memory, settings, generator))
+    assert moved[0]["approximate_kl"] < moved[1]["approximate_kl"] / 3
+
+
+def test_a_run_resumes_where_it_stopped(tmp_path):
+    settings = PPOSettings(total_steps=96, **SMALL)
+    train("breakout", tmp_path, settings, seed=2, max_seconds=0.0, progress=False)
+    assert not (tmp_path / "curve.csv").exists()
+    train("breakout", tmp_path, settings, seed=2, progress=False)
+    rows = curve(tmp_path)
+    assert [int(row["step"]) for row in rows] == [32, 64, 96]
+    assert float(rows[0]["learning_rate"]) == pytest.approx(5e-4)
+    assert float(rows[2]["learning_rate"]) == pytest.approx(5e-4 / 3, rel=1e-4)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert state["step"] == 96
+    final = load_weights(tmp_path / "checkpoints" / "000000096.safetensors")
+    for name, tensor in state["network"].items():
+        assert torch.equal(final[name], tensor.half().float())
+    assert state["optimizer"]["state"][0]["step"] == 3 * 2  # updates survive the stop
+    more = PPOSettings(total_steps=128, **SMALL)
+    train("breakout", tmp_path, more, seed=2, progress=False)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 128
+
+
+def test_the_first_checkpoint_is_the_untrained_network(tmp_path):
+    train("pong", tmp_path, PPOSettings(total_steps=32, **SMALL), seed=5, progress=False)
+    start = load_weights(tmp_path / "checkpoints" / "000000000.safetensors")
+    expected = initialise(RecurrentActorCritic(6), 5).state_dict()
+    assert all(torch.equal(start[name], expected[name].half().float()) for name in expected)
+
+
+def test_equal_seeds_give_equal_runs(tmp_path):
+    curves = []
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train("pong", tmp_path / folder, PPOSettings(64, **SMALL), seed=seed, progress=False)
+        curves.append([row["value_loss"] for row in curve(tmp_path / folder)])
+    assert curves[0] == curves[1] != curves[2]
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path):
+    settings = PPOSettings(total_steps=32, **SMALL)
+    train("pong", tmp_path, settings, seed=1, progress=False)
+    with pytest.raises(ValueError, match=r"holds a run with seed = 1, asked for 2; choose another"):
+        train("pong", tmp_path, settings, seed=2, progress=False)
+    with pytest.raises(ValueError, match="holds a run with game = pong, asked for breakout"):
+        train("breakout", tmp_path, settings, seed=1, progress=False)
+
+
+def test_settings_that_cannot_run_are_named():
+    with pytest.raises(ValueError, match=r"num_envs \(6\) must be a multiple of minibatches \(4\)"):
+        PPOSettings(num_envs=6, minibatches=4)
+
+
+def test_callbacks_see_every_update(tmp_path):
+    seen = []
+    train(
+        "pong",
+        tmp_path,
+        PPOSettings(total_steps=64, **SMALL),
+        callbacks=[lambda step, network, metrics: seen.append((step, metrics["entropy"]))],
+        progress=False,
+    )
+    assert [step for step, _ in seen] == [32, 64]
+    assert np.allclose([entropy for _, entropy in seen], np.log(6), atol=0.02)
+
+
+KILLED = """
+import torch
+from atarilens.training import ppo
+torch.set_num_threads(1)
+ppo.SAVE_EVERY = 0.0
+ppo.train("pong", {folder!r}, ppo.PPOSettings(10**6, **{small}), progress=False)
+"""
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """SIGKILL at any moment: the state that is there loads, and the curve goes on."""
+    script = KILLED.format(folder=str(tmp_path), small=SMALL)
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
+    for _ in range(600):
+        if (tmp_path / "state.pt").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
+    assert step >= 32
+    train("pong", tmp_path, PPOSettings(10**6, **SMALL), max_seconds=0.05, progress=False)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] > step
