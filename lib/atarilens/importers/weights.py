@@ -189,7 +189,7 @@ def _records(state) -> dict[str, TensorRecord]:
     for name, record in state.items():
         if not isinstance(name, str) or not isinstance(record, TensorRecord):
             raise ValueError(
-                f"entry {str(name)[:80]!r} is a {type(record).__name__}, not a named tensor"
+                f"entry {str(name)[:80]!r} is of type {type(record).__name__}, not a named tensor"
             )
     return state
 
