@@ -9,6 +9,7 @@ from atarilens.episodes import (
     by_episode,
     contrast,
     elsewhere,
+    intervals,
     other_times,
     spread_steps,
 )
@@ -78,3 +79,8 @@ def test_curves_are_averaged_around_the_events_of_each_episode():
 def test_events_elsewhere_stay_in_their_episode():
     assert elsewhere(np.array([0, 7, 10, 30]), EPISODE).tolist() == [2, 5, 15, 25]
     assert elsewhere(np.array([], int), EPISODE).shape == (0,)
+
+
+def test_intervals_leave_out_episodes_without_the_object():
+    table = {"agent": {"ball": np.array([1.0, np.nan, 3.0])}}
+    assert intervals(table, lambda v: (v.min(), v.max())) == {"agent": {"ball": (1, 3)}}

@@ -88,7 +88,11 @@ def every_figure():
         panels(), {"ball": curve}, axis_label="NSS", tick_labels=["0", "1", "2", "3"], **words
     )
     yield views.memory_figure(
-        {"actor": np.arange(5.0)}, np.array([2]), {"agent": table}, event="a hit", **words
+        {"actor": np.arange(5.0)},
+        np.array([2]),
+        {"logits": {"agent": table}, "p": {"agent": table}},
+        event="a hit",
+        **words,
     )
     values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
     yield views.attention_figure(values, ends, rows=[panels(2)], axis_label="NSS", **words)
@@ -168,3 +172,12 @@ def test_movies_refuse_other_formats_and_gifs_over_two_megabytes(tmp_path):
     with pytest.raises(ValueError, match=r"24 frames make a GIF of \d+ bytes, expected at most"):
         views.save_movie(noise, tmp_path / "noise.gif")
     assert not (tmp_path / "noise.gif").exists()
+
+
+def test_motion_arrow_starts_at_the_object_and_points_where_it_goes():
+    box, later = np.array([[100, 104, 50, 52]]), np.array([[103, 107, 54, 56]])
+    start, end = views.motion_arrow(box, later, length=10)
+    assert start == (102, 51)
+    assert end == pytest.approx((108, 59))
+    assert views.motion_arrow(box, box) is None
+    assert views.motion_arrow(box, np.zeros((0, 4))) is None

@@ -123,6 +123,17 @@ def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
     return np.concatenate(moved) if moved else events[:0]
 
 
+def intervals(
+    conditions: Mapping[str, Mapping[str, np.ndarray]],
+    interval: Callable[[np.ndarray], tuple],
+) -> dict[str, dict[str, tuple]]:
+    """Return the interval of the mean of every entry condition -> object -> `[E]`; NaNs left out."""
+    return {
+        condition: {name: interval(v[np.isfinite(v)]) for name, v in row.items()}
+        for condition, row in conditions.items()
+    }
+
+
 def contrast(
     values: np.ndarray, controls: np.ndarray, interval: Callable[[np.ndarray], tuple]
 ) -> dict[str, float | bool]:

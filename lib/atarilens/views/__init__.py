@@ -9,7 +9,14 @@ from atarilens.views.layouts import (
     screens_figure,
     variants_figure,
 )
-from atarilens.views.screens import Panel, common_gain, describe_gain, overlay
+from atarilens.views.screens import (
+    Panel,
+    common_gain,
+    describe_gain,
+    enlarge,
+    motion_arrow,
+    overlay,
+)
 
 __all__ = [
     "Panel",
@@ -17,8 +24,10 @@ __all__ = [
     "common_gain",
     "curves_figure",
     "describe_gain",
+    "enlarge",
     "learning_figure",
     "memory_figure",
+    "motion_arrow",
     "movie_frames",
     "overlay",
     "save_figure",

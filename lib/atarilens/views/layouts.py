@@ -183,7 +183,7 @@ def learning_figure(
 def memory_figure(
     curves: Mapping[str, np.ndarray],
     hits: np.ndarray,
-    averages: Mapping[str, np.ndarray],
+    averages: Mapping[str, Mapping[str, np.ndarray]],
     *,
     event: str,
     caption: str,
@@ -194,13 +194,13 @@ def memory_figure(
         curves: name -> `[T]` saliency of the memory through one stretch of play; each is drawn over
             its own maximum, as in the paper.
         hits: `[n]` int, steps of that stretch at which the event happened.
-        averages: name -> `[S, 4]` float: step relative to the event, mean, lower and upper end of
-            the interval, over the mean of all steps.
+        averages: measure -> name -> `[S, 4]` float: step relative to the event, mean, lower and
+            upper end of the interval, over the mean of all steps. A plot for each measure.
         event: words for the event, for example "paddle hits ball".
         caption: what stands below the figure.
     """
     with house_style():
-        figure, (above, below) = lay_out((), [2.2, 2.4], caption)
+        figure, (above, *below) = lay_out((), [2.0, *(2.0 for _ in averages)], caption)
         colours = [ACTOR_COLOUR, *PALETTE[1:]]
         for colour, (name, curve) in zip(colours, curves.items(), strict=False):
             above.plot(curve / max(curve.max(), 1e-30), color=colour, lw=1.3, label=name)
@@ -212,15 +212,16 @@ def memory_figure(
         above.set(xlim=(0, max(len(c) for c in curves.values()) - 1))
         above.plot([], [], color=EVENT, marker="^", ls="", label=f"red arrow = {event}")
         legend_above(above)
-        for colour, (name, table) in zip(PALETTE, averages.items(), strict=False):
-            steps, mean, low, high = table.T
-            below.plot(steps, mean, color=colour, label=name)
-            below.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
-        below.axhline(1, color=CHANCE, lw=1, ls="--")
-        below.axvline(0, color=EVENT, lw=1)
-        below.set(xlabel=f"agent steps from: {event}", ylabel="times its mean")
-        below.margins(x=0)
-        legend_above(below)
+        for axes, (measure, tables) in zip(below, averages.items(), strict=True):
+            for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
+                steps, mean, low, high = table.T
+                axes.plot(steps, mean, color=colour, label=name)
+                axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
+            axes.axhline(1, color=CHANCE, lw=1, ls="--")
+            axes.axvline(0, color=EVENT, lw=1)
+            axes.set(ylabel=f"{measure}\n/ mean of episode", xlabel=f"agent steps from: {event}")
+            axes.margins(x=0)
+        legend_above(below[0])
     return figure
 
 

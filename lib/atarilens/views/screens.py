@@ -113,6 +113,26 @@ def describe_gain(gain: float | Sequence[float]) -> str:
     return text + (f", {critic} per squared value (red)." if critic != "0" else ".")
 
 
+def motion_arrow(boxes: np.ndarray, later: np.ndarray, length: float = 26.0):
+    """Return the arrow of a `Panel` along the motion of an object.
+
+    Args:
+        boxes: `[n, 4]` (top, bottom, left, right) in px of the panel; the first is taken.
+        later: `[m, 4]`, of a later step.
+        length: px of the arrow.
+
+    Returns:
+        ((row, column), (row, column)), or None where the object is absent or stands still.
+    """
+    if not len(boxes) or not len(later):
+        return None
+    start, end = (np.array([b[0, :2].mean(), b[0, 2:].mean()]) for b in (boxes, later))
+    distance = np.hypot(*(end - start))
+    if distance == 0:
+        return None
+    return tuple(start), tuple(start + (end - start) * length / distance)
+
+
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
     """Repeat every pixel `factor` times along rows and columns (nearest neighbour)."""
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
