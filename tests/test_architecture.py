@@ -16,7 +16,7 @@ LAYERS = [
     {"paths"},
     {"games", "weights"},
     {"importers", "models", "preprocessing", "envs", "episodes", "moments"},
-    {"agents", "episodes"},
+    {"agents", "recordings"},
     {"trajectories"},
     {"training", "evaluation", "views"},
     {"explorer", "recorder", "explanations", "benchmark", "figures", "doctor"},

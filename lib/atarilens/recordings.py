@@ -1,0 +1,195 @@
+"""Trajectories, and how they are kept: whole (HDF5), or as a replay of some kilobytes.
+
+Index t is the moment at which the agent decides. Both kinds of file are written beside their place
+and then moved: a file of its name is always complete.
+"""
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import ale_py
+import h5py
+import numpy as np
+
+from atarilens import paths
+from atarilens.envs import EnvironmentSettings
+
+TRAJECTORY_FORMAT = "atarilens-trajectory-1"
+REPLAY_FORMAT = "atarilens-replay-1"
+CHUNK = 16  # steps per compressed chunk of HDF5
+HASHED = ("frames", "ram", "rewards")  # what a replay must re-create bit for bit
+OPTIONAL = ("values", "hints")  # None where the network has no value, or there are no hints
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """T decisions of an agent. Several episodes may follow one another.
+
+    Attributes:
+        frames: `[T, 210, 160, 3]` uint8, what the agent was shown, hint included.
+        observations: `[T, C, H, W]` float32 in [0, 1], what its network read.
+        memory: `[T, k, M]` float32 ENTERING step t (LSTM k = 2: h, c; GRU 1; feed-forward 0),
+            zeros at the start of an episode.
+        action_logits: `[T, A]` float32 (Q-values of a Q-network).
+        values: `[T]` float32 (largest Q-value of a Q-network), or None.
+        actions: `[T]` int64.
+        rewards: `[T]` float32, unclipped, that FOLLOWED actions[t].
+        terminated: `[T]` bool: the game ended after actions[t].
+        truncated: `[T]` bool: it was cut off after actions[t], by the settings' `max_frames`.
+        episode: `[T]` int64: 0, 1, ...
+        ram: `[T, 128]` uint8, of the emulator's last frame in frames[t].
+        hints: `[T]` int64, the bright bar in frames[t], or None.
+        settings: of the environment.
+        origin: plain data that re-create the run: agent, agent_sha256, seed, noops (per episode),
+            greedy, and watched_by where another agent's network looked at its screens.
+    """
+
+    frames: np.ndarray
+    observations: np.ndarray
+    memory: np.ndarray
+    action_logits: np.ndarray
+    values: np.ndarray | None
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    episode: np.ndarray
+    ram: np.ndarray
+    hints: np.ndarray | None
+    settings: EnvironmentSettings
+    origin: dict
+
+    def __len__(self) -> int:
+        """Return T."""
+        return len(self.actions)
+
+
+ARRAYS = [field.name for field in fields(Trajectory) if field.name not in ("settings", "origin")]
+DTYPES = {
+    **dict.fromkeys(("frames", "ram"), np.uint8),
+    **dict.fromkeys(("actions", "episode", "hints"), np.int64),
+    **dict.fromkeys(("terminated", "truncated"), np.bool_),
+}  # all others are float32
+
+
+def save_trajectory(trajectory: Trajectory, path: str | Path) -> Path:
+    """Write a trajectory whole, as HDF5: gzip 4, chunks of 16 steps, checksums.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with h5py.File(partial, "w") as file:
+        file.attrs["format"] = TRAJECTORY_FORMAT
+        file.attrs["settings"] = json.dumps(trajectory.settings.as_dict())
+        file.attrs["origin"] = json.dumps(trajectory.origin)
+        for name in ARRAYS:
+            array = getattr(trajectory, name)
+            if array is None:
+                continue
+            layout = {}
+            if array.size:
+                chunks = (min(CHUNK, len(array)), *array.shape[1:])
+                layout = {"chunks": chunks, "compression": 4, "fletcher32": True}
+            file.create_dataset(name, data=array, **layout)
+    os.replace(partial, path)
+    return path
+
+
+def load_trajectory(path: str | Path) -> Trajectory:
+    """Read what `save_trajectory` wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is truncated, damaged or not a trajectory.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no trajectory {path}")
+    try:
+        with h5py.File(path) as file:
+            if file.attrs["format"] != TRAJECTORY_FORMAT:
+                raise ValueError(f"its format is {file.attrs['format']!r}")
+            arrays = {
+                name: None if name in OPTIONAL and name not in file else file[name][()]
+                for name in ARRAYS
+            }
+            settings = EnvironmentSettings(**json.loads(file.attrs["settings"]))
+            return Trajectory(**arrays, settings=settings, origin=json.loads(file.attrs["origin"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no {TRAJECTORY_FORMAT} file, or a damaged one: {error}"
+        ) from error
+
+
+def replay_path(name_or_path: str | Path) -> Path:
+    """Return `data/replays/<name>.npz`; a path, which has a suffix or a folder, as it is."""
+    path = Path(name_or_path)
+    return path if path.suffix or len(path.parts) > 1 else paths.REPLAYS / f"{path}.npz"
+
+
+def hashes(trajectory: Trajectory) -> dict[str, str]:
+    """Return the sha256 of the screens, the RAM and the rewards."""
+    arrays = {name: np.ascontiguousarray(getattr(trajectory, name)) for name in HASHED}
+    return {name: hashlib.sha256(array).hexdigest() for name, array in arrays.items()}
+
+
+def save_replay(trajectory: Trajectory, name_or_path: str | Path) -> Path:
+    """Keep what re-creates a rollout: settings, seed, no-ops, actions, hints, and hashes.
+
+    Args:
+        trajectory: of `rollout`, or of a `replay` by its own agent.
+        name_or_path: a name in `data/replays`, or a path. Equal trajectories, equal bytes.
+
+    Raises:
+        ValueError: if another agent's network watched, as its thoughts are not the actions'.
+    """
+    if watcher := trajectory.origin.get("watched_by"):
+        raise ValueError(
+            f"this trajectory of agent {trajectory.origin['agent']!r} was watched by {watcher!r}; "
+            "only the player's own can be kept as a replay"
+        )
+    path = replay_path(name_or_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "format": REPLAY_FORMAT,
+        "ale_py": ale_py.__version__,
+        "settings": trajectory.settings.as_dict(),
+        "origin": trajectory.origin,
+        "sha256": hashes(trajectory),
+    }
+    arrays = {"facts": np.array(json.dumps(facts)), "actions": trajectory.actions.astype(np.uint8)}
+    if trajectory.hints is not None:
+        arrays["hints"] = trajectory.hints.astype(np.uint8)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(partial, path)
+    return path
+
+
+def load_replay(name_or_path: str | Path) -> tuple[dict, np.ndarray, np.ndarray | None]:
+    """Read a replay's facts, its actions `[T]` uint8, and its hints `[T]` uint8 or None.
+
+    Raises:
+        FileNotFoundError: if there is none of this name.
+        ValueError: if the file is truncated, damaged or not a replay.
+    """
+    path = replay_path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in paths.REPLAYS.glob("*.npz"))) or "none"
+        raise FileNotFoundError(f"there is no replay {path}; in {paths.REPLAYS.name}: {known}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            facts = json.loads(str(file["facts"]))
+            if facts["format"] != REPLAY_FORMAT:
+                raise ValueError(f"its format is {facts['format']!r}")
+            return facts, file["actions"], file.get("hints")
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no {REPLAY_FORMAT} file, or a damaged one: {error}") from error

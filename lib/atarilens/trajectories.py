@@ -1,0 +1,308 @@
+"""What happened, step by step: play an agent, and re-create its play exactly.
+
+Index t is the moment at which the agent decides. `rollout` plays; a trajectory is kept whole with
+`save_trajectory` (HDF5), or as a replay of some kilobytes, from which `replay` re-creates it.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import ale_py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from atarilens.agents import Agent, load_agent
+from atarilens.envs import AtariEnv, EnvironmentSettings, make_env
+from atarilens.recordings import (
+    ARRAYS,
+    DTYPES,
+    Trajectory,
+    hashes,
+    load_replay,
+    load_trajectory,
+    save_replay,
+    save_trajectory,
+)
+
+__all__ = [
+    "Trajectory",
+    "load_replay",
+    "load_trajectory",
+    "replay",
+    "rollout",
+    "save_replay",
+    "save_trajectory",
+]
+
+
+class Watcher:
+    """One agent in front of one stream of screens: what it stacks, reads and remembers.
+
+    Attributes:
+        observation: `[C, H, W]` float32, of the last screen shown.
+        memory: `[k, M]` float32; after `look` the one that enters the step, after `think` the next.
+    """
+
+    def __init__(self, agent: Agent):
+        self.agent = agent
+
+    def look(self, screen: np.ndarray, start: bool) -> None:
+        """Show `[210, 160, 3]` uint8; at the start of an episode everything before is forgotten."""
+        count = self.agent.preprocessing.screens
+        if start:
+            self.memory = self.agent.initial_memory()
+            self.recent = [screen] * count
+        else:
+            self.recent = [*self.recent[1:], screen]
+        self.observation = self.agent.preprocess(screen if count == 1 else np.stack(self.recent))
+
+
+def think(watchers: Sequence[Watcher]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run the network once for all watchers of one agent, and move their memories on.
+
+    Returns:
+        action_logits `[B, A]` float32, and values `[B]` float32 or None.
+    """
+    observation = torch.from_numpy(np.stack([watcher.observation for watcher in watchers]))
+    memory = torch.from_numpy(np.stack([watcher.memory for watcher in watchers]))
+    with torch.inference_mode():
+        action_logits, value, memory = watchers[0].agent.network(observation, memory)
+    for watcher, after in zip(watchers, memory.numpy(), strict=True):
+        watcher.memory = after
+    return action_logits.numpy(), None if value is None else value.numpy()
+
+
+def episode_generator(seed: int) -> np.random.Generator:
+    """Return the generator that draws the actions of the episode of this seed.
+
+    Its stream is another than the environment's, which is seeded with the integer alone.
+    """
+    return np.random.default_rng([seed, 1])
+
+
+def draw_action(action_logits: np.ndarray, generator: np.random.Generator | None) -> int:
+    """Draw an action from softmax(action_logits) `[A]` in float64; greedily without a generator."""
+    if generator is None:
+        return int(action_logits.argmax())
+    weights = np.exp(action_logits.astype(np.float64) - action_logits.max())
+    cumulative = weights.cumsum()
+    drawn = np.searchsorted(cumulative, generator.random() * cumulative[-1], side="right")
+    return min(int(drawn), len(weights) - 1)
+
+
+def make_agent_env(agent: Agent, settings: EnvironmentSettings | None = None) -> AtariEnv:
+    """Make the environment that an agent plays in, with the expert whose actions are hinted.
+
+    Args:
+        agent: who plays.
+        settings: by default its own.
+
+    Raises:
+        ValueError: if the settings are for another game or action set, or the expert is.
+    """
+    settings = settings or agent.settings
+    if settings.game != agent.game:
+        raise ValueError(f"agent {agent.name!r} plays {agent.game}, not {settings.game}")
+    name = settings.hint.partition(":")[2]
+    env = make_env(settings, expert=_expert(load_agent(name, agent.game)) if name else None)
+    if env.action_meanings != list(agent.action_meanings):
+        raise ValueError(
+            f"agent {agent.name!r} has the actions {', '.join(agent.action_meanings)}, "
+            f"the environment {', '.join(env.action_meanings)}"
+        )
+    return env
+
+
+def _expert(agent: Agent) -> Callable[[np.ndarray, bool], int]:
+    """Return what steps an expert beside the player: its likeliest action for each screen."""
+    watcher = Watcher(agent)
+
+    def act(screen: np.ndarray, start: bool) -> int:
+        watcher.look(screen, start)
+        return draw_action(think([watcher])[0][0], None)
+
+    return act
+
+
+def rollout(
+    agent: Agent,
+    seed: int = 0,
+    max_steps: int = 500,
+    greedy: bool = False,
+    *,
+    episodes: int | None = None,
+    settings: EnvironmentSettings | None = None,
+    progress: bool = False,
+) -> Trajectory:
+    """Play an agent and keep everything it saw and thought.
+
+    Episode e starts from seed + e, in the emulator, the no-ops and the draws of actions alike, so
+    that it is the same episode in every rollout and in `evaluate`.
+
+    Args:
+        agent: who plays; its settings are used unless `settings` is given.
+        seed: of the first episode, 0 or more.
+        max_steps: number of decisions T; where an episode ends before, the next one begins.
+        greedy: take the likeliest action; by default actions are drawn from the policy.
+        episodes: play so many whole episodes instead; `max_steps` then has no meaning. A step
+            takes 100 kB of memory.
+        settings: of the environment.
+        progress: show a bar.
+
+    Returns:
+        The trajectory. Replay invariant: `network(observations[t], memory[t])` gives
+        action_logits[t] and values[t] to 1e-5, whatever the batch.
+
+    Raises:
+        ValueError: for a negative seed, no steps, or settings that do not fit the agent.
+    """
+    length = None if episodes is not None else max_steps
+    if seed < 0 or (episodes if length is None else length) < 1:
+        raise ValueError(
+            f"seed must be 0 or more, max_steps and episodes 1 or more: received seed {seed}, "
+            f"max_steps {max_steps}, episodes {episodes}"
+        )
+    env = make_agent_env(agent, settings)
+    generator = None
+
+    def choose(action_logits: np.ndarray, step: int, episode: int, start: bool) -> int:
+        nonlocal generator
+        if start and not greedy:
+            generator = episode_generator(seed + episode)
+        return draw_action(action_logits, generator)
+
+    origin = {
+        "agent": agent.name,
+        "agent_sha256": agent.facts.get("sha256"),
+        "seed": seed,
+        "greedy": greedy,
+    }
+    return _run(agent, env, choose, origin, length, episodes, progress)
+
+
+def _run(
+    agent: Agent,
+    env: AtariEnv,
+    choose: Callable[[np.ndarray, int, int, bool], int],
+    origin: dict,
+    length: int | None,
+    episodes: int | None,
+    progress: bool,
+) -> Trajectory:
+    """Play until `length` steps or `episodes` episodes are complete; no-ops as in the origin."""
+    watcher = Watcher(agent)
+    seed, recorded, noops = origin["seed"], origin.get("noops"), []
+    kept = {name: [] for name in ARRAYS}
+    episode = 0
+    over = True
+    with tqdm(total=length, unit="step", disable=not progress) as bar:
+        while len(kept["actions"]) != length:
+            start = over
+            if start:
+                options = {"noops": recorded[episode]} if recorded else None
+                screen, info = env.reset(seed=seed + episode, options=options)
+                noops.append(info["noops"])
+            watcher.look(screen, start)
+            moment = {
+                "frames": screen,
+                "observations": watcher.observation,
+                "memory": watcher.memory,
+                "episode": episode,
+                "ram": info["ram"],
+                "hints": info.get("hint"),
+            }
+            action_logits, values = think([watcher])
+            action = choose(action_logits[0], len(kept["actions"]), episode, start)
+            screen, reward, terminated, truncated, info = env.step(action)
+            moment |= {
+                "action_logits": action_logits[0],
+                "values": None if values is None else values[0],
+                "actions": action,
+                "rewards": reward,
+                "terminated": terminated,
+                "truncated": truncated,
+            }
+            for name, value in moment.items():
+                kept[name].append(value)
+            over = terminated or truncated
+            episode += over
+            bar.update()
+            if episode == episodes:
+                break
+    arrays = {name: _join(kept[name], DTYPES.get(name, np.float32)) for name in ARRAYS}
+    return Trajectory(**arrays, settings=env.settings, origin=origin | {"noops": noops})
+
+
+def _join(values: list, dtype: type) -> np.ndarray | None:
+    """Stack a list, giving its parts back to the system on the way: frames are large."""
+    if values[0] is None:
+        return None
+    joined = np.empty((len(values), *np.shape(values[0])), dtype)
+    for t in range(len(values)):
+        joined[t], values[t] = values[t], None
+    return joined
+
+
+def replay(
+    name_or_path: str | Path, agent: Agent | str | None = None, *, progress: bool = False
+) -> Trajectory:
+    """Re-create a recorded rollout: screens, RAM and rewards bit for bit.
+
+    Args:
+        name_or_path: a name in `data/replays`, or a path.
+        agent: whose network watches, with its OWN memory from the first screen of each episode;
+            by default the one that played. The actions stay the player's.
+        progress: show a bar.
+
+    Returns:
+        The trajectory; what the network thought is computed anew.
+
+    Raises:
+        FileNotFoundError: if there is no such replay, or no such agent.
+        ValueError: if the file is damaged, the agent plays another game, or what comes out is not
+            what was recorded.
+    """
+    facts, actions, hints = load_replay(name_or_path)
+    settings = EnvironmentSettings(**facts["settings"])
+    origin = facts["origin"]
+    if not isinstance(agent, Agent):
+        agent = load_agent(agent or origin["agent"])
+    if agent.game != settings.game:
+        raise ValueError(
+            f"agent {agent.name!r} plays {agent.game}, replay {name_or_path} is of {settings.game}"
+        )
+    if agent.name != origin["agent"]:
+        origin = origin | {"watched_by": agent.name}
+    kind = settings.hint.partition(":")[0]
+    expert = None
+    if kind in ("expert", "shifted"):
+        expert = _recorded_expert(hints.astype(int) - (kind == "shifted"))
+    trajectory = _run(
+        agent,
+        make_env(settings, expert=expert),
+        lambda action_logits, step, episode, start: int(actions[step]),
+        origin,
+        length=len(actions),
+        episodes=None,
+        progress=progress,
+    )
+    found = hashes(trajectory)
+    if differing := [name for name in found if found[name] != facts["sha256"][name]]:
+        raise ValueError(
+            f"replay {name_or_path} did not come out as recorded: {', '.join(differing)} differ "
+            f"(recorded with ale-py {facts['ale_py']}, here is {ale_py.__version__})"
+        )
+    return trajectory
+
+
+def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:
+    """Return an expert that repeats itself: one call per screen, terminal screens included."""
+    step = 0
+
+    def act(screen: np.ndarray, start: bool) -> int:
+        nonlocal step
+        step += not start  # a terminal screen's call counts for the first screen that follows
+        return int(actions[min(step, len(actions) - 1)])
+
+    return act
