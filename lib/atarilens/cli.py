@@ -1,8 +1,12 @@
 """The command line behind the Makefile: one verb, one function; one clear line for each error."""
 
 import argparse
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from atarilens import figures
 from atarilens.paths import BUILD, ROOT, RUNS
@@ -75,13 +79,22 @@ def _positive(text: str) -> int:
 
 
 def _load(options: argparse.Namespace):
-    """Load the agent that the options name, and the folder for what is written about it."""
+    """Load the agent that the options name, and name the folder for what is written about it."""
     from atarilens import load_agent
 
     agent = load_agent(options.agent, game=options.game)
-    out_dir = options.out or BUILD / Path(agent.name).name
+    return agent, options.out or BUILD / agent.name
+
+
+@contextmanager
+def _whole_files(out_dir: Path) -> Iterator[Path]:
+    """Yield a folder whose files move into `out_dir` if all goes well, and vanish otherwise."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    return agent, out_dir
+    with TemporaryDirectory(dir=out_dir, prefix="unfinished-") as folder:
+        yield Path(folder)
+        for path in sorted(Path(folder).iterdir()):
+            os.replace(path, out_dir / path.name)
+            print(out_dir / path.name)
 
 
 def evaluate_agent(options: argparse.Namespace) -> None:
@@ -104,8 +117,8 @@ def make_movie(options: argparse.Namespace) -> None:
 
     agent, out_dir = _load(options)
     shown = {"start": options.start, "steps": options.steps, "greedy": options.greedy}
-    for path in saliency_movie(agent, out_dir, seed=options.seed, **shown):
-        print(path)
+    with _whole_files(out_dir) as folder:
+        saliency_movie(agent, folder, seed=options.seed, **shown)
 
 
 def explain_agent(options: argparse.Namespace) -> None:
@@ -114,8 +127,8 @@ def explain_agent(options: argparse.Namespace) -> None:
 
     agent, out_dir = _load(options)
     played = {"seed": options.seed, "steps": options.steps, "greedy": options.greedy}
-    for path in standard_figures(agent, out_dir, **played):
-        print(path)
+    with _whole_files(out_dir) as folder:
+        standard_figures(agent, folder, **played)
 
 
 def train_agent(options: argparse.Namespace) -> None:

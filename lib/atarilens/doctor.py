@@ -103,7 +103,7 @@ def check_agents():
     names = sorted(path.stem for path in AGENTS.glob("*.safetensors"))
     if not names:
         return "no agents in data/agents", "train one: make train GAME=pong"
-    return f"{len(names)} agents: {', '.join(names)}", None
+    return f"agents, {len(names)} trained: {', '.join(names)}", None
 
 
 CHECKS = (
