@@ -127,7 +127,7 @@ def intervals(
     conditions: Mapping[str, Mapping[str, np.ndarray]],
     interval: Callable[[np.ndarray], tuple],
 ) -> dict[str, dict[str, tuple]]:
-    """Return the interval of the mean of every entry condition -> object -> `[E]`; NaNs left out."""
+    """Return the interval of the mean of each entry condition -> object -> `[E]`, NaN left out."""
     return {
         condition: {name: interval(v[np.isfinite(v)]) for name, v in row.items()}
         for condition, row in conditions.items()

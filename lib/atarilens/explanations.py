@@ -127,7 +127,7 @@ def _saliency(agent: Agent, trajectory: Trajectory, out_dir: Path, facts: dict) 
     said = " ".join(f"{name}: {describe_gain(gain)}" for name, gain in gains.items())
     caption = f"{agent.name}, {PANELS} evenly spaced of {length} steps, one gain per row. {said}"
     figure = screens_figure(
-        rows, caption=caption, names=list(gains), critic=maps.critic is not None
+        rows, caption=caption, headings=list(gains), critic=maps.critic is not None
     )
     numbers = facts | {"shown": chosen, "gains": gains}
     return save_figure(figure, out_dir, f"{agent.name}--saliency", numbers)

@@ -5,6 +5,7 @@ Index t is the moment at which the agent decides. `rollout` plays; a trajectory 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ale_py
@@ -33,6 +34,7 @@ __all__ = [
     "rollout",
     "save_replay",
     "save_trajectory",
+    "watch",
 ]
 
 
@@ -294,6 +296,39 @@ def replay(
             f"(recorded with ale-py {facts['ale_py']}, here is {ale_py.__version__})"
         )
     return trajectory
+
+
+def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
+    """Show the screens of a trajectory to an agent, which keeps a memory of its own.
+
+    Equal to `replay(..., agent)`, without playing again. The screens are shared, not copied.
+
+    Args:
+        trajectory: from the first screen of an episode on.
+        agent: whose network watches; it decides nothing, actions stay the player's.
+
+    Raises:
+        ValueError: if the agent plays another game.
+    """
+    if agent.game != trajectory.settings.game:
+        raise ValueError(
+            f"agent {agent.name!r} plays {agent.game}, the trajectory {trajectory.settings.game}"
+        )
+    watcher = Watcher(agent)
+    starts = np.diff(trajectory.episode, prepend=-1) != 0
+    seen = {name: [] for name in ("observations", "memory", "action_logits", "values")}
+    for screen, start in zip(trajectory.frames, starts, strict=True):
+        watcher.look(screen, start)
+        seen["observations"].append(watcher.observation)
+        seen["memory"].append(watcher.memory)
+        action_logits, values = think([watcher])
+        seen["action_logits"].append(action_logits[0])
+        seen["values"].append(None if values is None else values[0])
+    arrays = {name: _join(values, np.float32) for name, values in seen.items()}
+    origin = trajectory.origin
+    if agent.name != origin["agent"]:
+        origin = origin | {"watched_by": agent.name}
+    return replace(trajectory, **arrays, origin=origin)
 
 
 def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from atarilens.agents import load_agent
+from atarilens.trajectories import replay, rollout, save_replay, watch
+
+SEEN = ("observations", "memory", "action_logits", "values")
+
+
+def test_watching_a_trajectory_equals_replaying_it(tmp_path):
+    player, other = load_agent("untrained-breakout"), load_agent("untrained-breakout")
+    with_new_weights(other)
+    trajectory = rollout(player, seed=3, max_steps=260)
+    assert trajectory.episode[-1] == 1  # a memory has to be forgotten on the way
+    path = save_replay(trajectory, tmp_path / "play.npz")
+    watched, replayed = watch(trajectory, other), replay(path, other)
+    for name in SEEN:
+        np.testing.assert_array_equal(getattr(watched, name), getattr(replayed, name))
+    assert np.abs(watched.memory - trajectory.memory).max() > 1e-3
+    assert watched.frames is trajectory.frames
+    assert watched.origin == replayed.origin
+    own = watch(trajectory, player)
+    assert own.origin == trajectory.origin
+    for name in SEEN:
+        np.testing.assert_array_equal(getattr(own, name), getattr(trajectory, name))
+
+
+def with_new_weights(agent):
+    """Scale an untrained agent's first convolution: another network of the same name."""
+    agent.network.conv1.weight.mul_(2)
+
+
+def test_an_agent_of_another_game_cannot_watch():
+    trajectory = rollout(load_agent("untrained-pong"), max_steps=1)
+    message = "agent 'untrained-breakout' plays breakout, the trajectory pong"
+    with pytest.raises(ValueError, match=message):
+        watch(trajectory, load_agent("untrained-breakout"))
