@@ -52,8 +52,9 @@ html: figures  ## the executed notebooks as pages to read, in build/html
 movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong
 	@$(RUN) movie $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS)) $(if $(START),--start $(START))
 
-evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] [SEED=] [GREEDY=1]
-	@$(RUN) evaluate $(AGENT_OPTIONS) $(if $(EPISODES),--episodes $(EPISODES))
+evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] [SEED=] [GREEDY=1] [STICKY=]
+	@$(RUN) evaluate $(AGENT_OPTIONS) $(if $(EPISODES),--episodes $(EPISODES)) \
+		$(if $(STICKY),--sticky $(STICKY))
 
 explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from atarilens.cli import main
+from atarilens.evaluation import read_scores
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -73,10 +74,10 @@ def test_evaluate_prints_the_mean_with_its_interval_and_writes_a_row_per_episode
     said = capsys.readouterr().out
     assert "untrained-pong: mean score -2" in said
     assert "95 % interval -2" in said
-    assert "(2 episodes, seed 5, sampled actions)" in said
-    header, *rows = (tmp_path / "scores.csv").read_text().splitlines()
-    assert header.split(",")[:2] == ["seed", "return"]
-    assert len(rows) == 2
+    assert "(2 episodes, seed 5, sampled actions, stickiness 0)" in said
+    rows = read_scores(tmp_path / "scores.csv")
+    assert [row["seed"] for row in rows] == [5, 6]
+    assert all(-21 <= row["return"] <= -15 for row in rows)
 
 
 def test_movie_is_a_gif_and_an_mp4(capsys, tmp_path):
@@ -104,11 +105,11 @@ def test_explain_draws_the_standard_figures(capsys, tmp_path):
 
 def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
     def limit_file_size():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # bytes
 
-    explain = ["explain", "untrained-pong", "--steps", "20", "--out", str(tmp_path)]
+    evaluate = ["evaluate", "untrained-pong", "--episodes", "1", "--out", str(tmp_path)]
     run = subprocess.run(
-        [sys.executable, "-m", "atarilens", *explain],
+        [sys.executable, "-m", "atarilens", *evaluate],
         preexec_fn=limit_file_size,
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,6 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = verb("evaluate", evaluate_agent, takes_agent=True)
     evaluate.add_argument("--episodes", type=_positive, default=30)
+    evaluate.add_argument(
+        "--sticky", type=float, help="probability that the emulator repeats an action"
+    )
     movie = verb("movie", make_movie, takes_agent=True)
     movie.add_argument("--steps", type=_positive, default=120, help="agent steps shown")
     movie.add_argument("--start", type=int, default=0, help="first step shown")
@@ -99,15 +103,25 @@ def _whole_files(out_dir: Path) -> Iterator[Path]:
 
 def evaluate_agent(options: argparse.Namespace) -> None:
     """Play whole episodes and print the mean score with its 95 % interval."""
-    from atarilens import evaluate
+    from atarilens.evaluation import evaluate, write_scores
 
-    agent, _ = _load(options)
-    scores = evaluate(agent, episodes=options.episodes, seed=options.seed, greedy=options.greedy)
+    agent, out_dir = _load(options)
+    sticky = agent.settings.repeat_action_probability if options.sticky is None else options.sticky
+    scores = evaluate(
+        agent,
+        episodes=options.episodes,
+        seed=options.seed,
+        greedy=options.greedy,
+        settings=replace(agent.settings, repeat_action_probability=sticky),
+        progress=True,
+    )
+    with _whole_files(out_dir) as folder:
+        write_scores([scores], folder / "scores.csv")
     low, high = scores.interval
     print(
         f"{agent.name}: mean score {scores.mean:.2f}, 95 % interval {low:.2f} to {high:.2f} "
         f"({len(scores.returns)} episodes, seed {options.seed}, "
-        f"{'greedy' if options.greedy else 'sampled'} actions)"
+        f"{'greedy' if options.greedy else 'sampled'} actions, stickiness {sticky:g})"
     )
 
 

@@ -52,7 +52,7 @@ def read_parameters(figure: str) -> dict:
     """
     path = PARAMS / f"{figure}.yml"
     if not path.is_file():
-        known = ", ".join(list_figures())
+        known = ", ".join(sorted(known.stem for known in PARAMS.glob("*.yml")))
         raise FileNotFoundError(
             f"no params file for the figure {figure!r}; expected one of {known}"
         )
@@ -134,10 +134,9 @@ def check_parameters(figure: str) -> dict:
     """
     from papermill import inspect_notebook
 
-    notebook = notebook_of(figure)
+    parameters, notebook = read_parameters(figure), notebook_of(figure)
     if not notebook.is_file():
         raise FileNotFoundError(f"the figure {figure!r} wants notebooks/{notebook.name}: not there")
-    parameters = read_parameters(figure)
     accepted = inspect_notebook(str(notebook))
     if unknown := [name for name in parameters if name not in accepted or name == "out_dir"]:
         names = ", ".join(name for name in accepted if name != "out_dir")
