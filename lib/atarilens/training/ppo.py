@@ -23,6 +23,7 @@ from tqdm import tqdm
 from atarilens.envs import EnvironmentSettings, make_env, make_vector_env
 from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.preprocessing import luma80
+from atarilens.training import fused
 
 FIRST_CHECKPOINT = 31_250  # agent steps; then every doubling, and the end
 SAVE_EVERY = 120.0  # seconds between saves of the state
@@ -138,9 +139,13 @@ class _Collector:
         return torch.as_tensor(rewards, dtype=torch.float32), torch.from_numpy(ends).float()
 
 
-def _autocast(device):
-    """Convolutions in bfloat16: faster, and collecting and learning round alike."""
-    return torch.autocast(device.type, torch.bfloat16)
+def _unroll(network, observations, memory, starts):
+    """Return hidden layers and memory, convolutions in bfloat16, as collecting and learning do."""
+    if memory.device.type == "cpu" and network.cell == "lstm":
+        return fused.unroll(network, observations, memory, starts)
+    with torch.autocast(memory.device.type, torch.bfloat16):
+        hidden, memory = network.unroll(observations, memory, starts)
+    return hidden.float(), memory.float()
 
 
 @torch.no_grad()
@@ -152,9 +157,8 @@ def _collect(network, collector, memory, generator):
     first_memory = memory
     for _ in range(settings.rollout_steps):
         observation, starts = collector.observation, collector.starts
-        with _autocast(device):
-            hidden, memory = network.unroll(observation[None], memory, starts[None])
-        action_logits, value = network.heads(hidden[0].float())
+        hidden, memory = _unroll(network, observation[None], memory, starts[None])
+        action_logits, value = network.heads(hidden[0])
         log_probs = torch.log_softmax(action_logits, dim=1)
         noise = torch.rand(log_probs.shape, generator=generator, device=device).clamp_min(1e-20)
         actions = (log_probs - torch.log(-torch.log(noise))).argmax(1)  # Gumbel: a sample
@@ -167,9 +171,8 @@ def _collect(network, collector, memory, generator):
         reward, end = collector.step(actions.cpu().numpy())
         rewards.append(reward)
         ends.append(end)
-    with _autocast(device):
-        hidden, _ = network.unroll(collector.observation[None], memory, collector.starts[None])
-    last_value = network.heads(hidden[0].float())[1]
+    hidden, _ = _unroll(network, collector.observation[None], memory, collector.starts[None])
+    last_value = network.heads(hidden[0])[1]
     rollout = {key: torch.stack(entries) for key, entries in rollout.items()}
     rewards, ends = torch.stack(rewards).to(device), torch.stack(ends).to(device)
     rollout["advantages"] = advantages(
@@ -186,9 +189,8 @@ def _update(network, optimizer, rollout, memory, settings, generator):
         order = torch.randperm(settings.num_envs, generator=generator, device=memory.device)
         for part in order.chunk(settings.minibatches):
             batch = {key: entry[:, part] for key, entry in rollout.items()}
-            with _autocast(memory.device):
-                hidden, _ = network.unroll(batch["observations"], memory[part], batch["starts"])
-            action_logits, value = network.heads(hidden.float())
+            hidden, _ = _unroll(network, batch["observations"], memory[part], batch["starts"])
+            action_logits, value = network.heads(hidden)
             log_probs = torch.log_softmax(action_logits, dim=-1)
             entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
             log_ratio = log_probs.gather(2, batch["actions"][..., None])[..., 0]
