@@ -12,6 +12,7 @@ from atarilens.episodes import (
     intervals,
     other_times,
     spread_steps,
+    verdict,
 )
 
 EPISODE = np.array([0] * 10 + [1] * 30)
@@ -61,6 +62,9 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
         "episodes": 2,
         "holds": True,
     }
+    assert verdict(wide) == (
+        "holds (2.50 against 1.00; difference 1.50, 95 % interval 1.00 to 2.00, n = 2)"
+    )
     assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
     assert not contrast(values, values, lambda d: (d.min(), d.max()))["holds"]
 

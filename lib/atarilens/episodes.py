@@ -161,3 +161,17 @@ def contrast(
         "episodes": int(both.sum()),
         "holds": bool(low > 0),
     }
+
+
+def verdict(test: Mapping) -> str:
+    """Say what `contrast` found: "holds (0.61 against 0.02, difference 0.59, 95 % interval ...".
+
+    Args:
+        test: of `contrast`.
+    """
+    word = "holds" if test["holds"] else "does not hold"
+    return (
+        f"{word} ({test['mean']:.2f} against {test['control']:.2f}; difference "
+        f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
+        f"n = {test['episodes']})"
+    )

@@ -1,6 +1,6 @@
 """Arrays to pictures: overlays, figures in one house style, deterministic files and movies."""
 
-from atarilens.views.files import movie_frames, save_figure, save_movie
+from atarilens.views.files import movie_frames, provenance, save_figure, save_movie
 from atarilens.views.layouts import (
     attention_figure,
     curves_figure,
@@ -30,6 +30,7 @@ __all__ = [
     "motion_arrow",
     "movie_frames",
     "overlay",
+    "provenance",
     "save_figure",
     "save_movie",
     "screens_figure",

@@ -30,6 +30,18 @@ def rounded(value, digits: int = DIGITS):
     return value
 
 
+def provenance(*agents) -> dict:
+    """Return what every figure's JSON says of its agents: sha256 by name, and their settings.
+
+    Args:
+        agents: each with `.name`, `.facts` and `.settings`, as `agents.Agent`.
+    """
+    return {
+        "agents": {agent.name: agent.facts.get("sha256") for agent in agents},
+        "settings": {agent.name: agent.settings.as_dict() for agent in agents},
+    }
+
+
 def save_figure(fig: Figure, out_dir: str | Path, stem: str, numbers: Mapping) -> Path:
     """Write `<stem>.png` and the numbers behind it, `<stem>.json`; equal input, equal bytes.
 
