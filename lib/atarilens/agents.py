@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,9 +25,14 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from atarilens import paths
-from atarilens.envs import EnvironmentSettings, make_env
+from atarilens.envs import EnvironmentSettings
 from atarilens.games import GAMES
-from atarilens.importers import action_set, import_checkpoint, network_from_state_dict
+from atarilens.importers import (
+    action_meanings,
+    action_set,
+    import_checkpoint,
+    network_from_state_dict,
+)
 from atarilens.models import ModuleNetwork, NatureNetwork, RecurrentActorCritic, initialise
 from atarilens.preprocessing import Preprocessing, preprocessing
 
@@ -220,7 +225,7 @@ def _make(
             f"preprocessing {style.name!r} makes {list(style.shape)}"
         )
     settings = EnvironmentSettings(game, **settings)
-    meanings = make_env(replace(settings, hint="none")).action_meanings
+    meanings = list(action_meanings(game, settings.full_action_space))
     facts = facts | {"game": game, "preprocessing": style.name}
     return Agent(name, game, network, style, settings, meanings, facts)
 
@@ -256,7 +261,7 @@ def _trial_call(network: ModuleNetwork) -> int:
 def _untrained(name: str) -> Agent:
     """Re-create the untrained network of a game from its seed, as training starts from it."""
     game = name.removeprefix(UNTRAINED)
-    network = RecurrentActorCritic(int(make_env(game).action_space.n))
+    network = RecurrentActorCritic(len(action_meanings(game)))
     content, architecture = _float16(initialise(network, UNTRAINED_SEED))
     network.half().float().eval().requires_grad_(False)
     facts = {
@@ -274,7 +279,7 @@ def _load_checkpoint(path: Path, game: str | None) -> Agent:
             f"{path} does not say which game it plays: name one of {', '.join(GAMES)} as game"
         )
     network, facts = import_checkpoint(path, game)
-    facts["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    facts["sha256"] = _sha256(path)
     style = preprocessing(facts["preprocessing"])
     return _make(path.stem, game, network, style, facts.pop("settings"), facts)
 
@@ -287,7 +292,7 @@ def _load_row(row_file: Path, name: str) -> Agent:
     weights = _fetch(name, row) if "url" in row else _weights_of(row_file)
     if not weights.is_file():
         raise FileNotFoundError(f"agent {name!r} has the row {row_file}, but no {weights.name}")
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
+    found = _sha256(weights)
     if found != row["sha256"]:
         raise ValueError(
             f"{weights} is damaged or not the file of agent {name!r}: its sha256 is {found}, "
@@ -343,6 +348,11 @@ def _float16(network: nn.Module) -> tuple[bytes, str]:
     except ValueError as error:
         raise ValueError(f"only networks of atarilens.models can be saved, not {error}") from error
     return save_safetensors(state), facts["architecture"]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _weights_of(path: Path) -> Path:

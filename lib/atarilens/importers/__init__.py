@@ -7,6 +7,7 @@ does not tell: see `FAMILIES`. Both can be given to `load_agent` where they were
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -109,13 +110,19 @@ def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Mod
     return network, facts
 
 
+@cache
+def action_meanings(game: str, full_action_space: bool = False) -> tuple[str, ...]:
+    """Return the names of a game's actions, in the order of their indices."""
+    return tuple(make_env(game, full_action_space=full_action_space).action_meanings)
+
+
 def action_set(game: str, num_actions: int) -> dict:
     """Return the setting under which a game has so many actions: minimal set, or all 18.
 
     Raises:
         ValueError: if there is none.
     """
-    minimal = int(make_env(game).action_space.n)
+    minimal = len(action_meanings(game))
     if num_actions not in (minimal, MAX_ACTIONS):
         raise ValueError(
             f"the network has {num_actions} actions, but {game} has {minimal} "

@@ -32,6 +32,7 @@ ACCEPTED = (
 )
 
 LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch before 1.6
+ZIP_START = b"PK\x03\x04"
 DTYPES = {
     f"torch {name}Storage": np.dtype(dtype)
     for name, dtype in {
@@ -44,6 +45,10 @@ DTYPES = {
         "Long": "<i8",
     }.items()
 }
+
+
+class Refused(ValueError):
+    """What the checks below find; any other exception means that the file is damaged."""
 
 
 class Storage(NamedTuple):
@@ -88,44 +93,50 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         arrays, facts = _read(data)
         return {name: _checked(name, array) for name, array in arrays.items()}, facts
     except Exception as error:  # a hostile file may raise anything from the readers below
-        kind = "" if type(error) is ValueError else f"damaged or foreign ({type(error).__name__}) "
+        kind = f"damaged or foreign ({type(error).__name__}) "
+        kind = "" if isinstance(error, Refused) else kind
         raise ValueError(f"{path}: {kind}{str(error)[:200]}; accepted are {ACCEPTED}") from error
 
 
 def _read(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
     if len(data) > MAX_BYTES:
-        raise ValueError(f"a file of more than {MAX_BYTES} bytes")
-    if data.startswith(LEGACY_START):
-        return _read_legacy(data), {"container": "torch"}
-    if data.startswith(b"PK\x03\x04"):
-        archive = _open_zip(data)
-        if "policy.pth" not in archive.namelist():
-            return _read_torch_zip(archive), {"container": "torch"}
-        policy = _open_zip(_member(archive, "policy.pth"))
-        return _read_torch_zip(policy), {"container": "stable-baselines3"} | _plain_facts(archive)
+        raise Refused(f"a file of more than {MAX_BYTES} bytes")
+    if data.startswith((LEGACY_START, ZIP_START)):
+        return _read_torch(data)
     if data[8:9] == b"{":
         return load_safetensors(data), {"container": "safetensors"}
     start = f"a file that starts with {data[:8].hex(' ')}" if data else "an empty file"
-    raise ValueError(f"{start}, no known checkpoint format")
+    raise Refused(f"{start}, no known checkpoint format")
+
+
+def _read_torch(data: bytes, depth: int = 0) -> tuple[dict[str, np.ndarray], dict]:
+    """Read what `torch.save` wrote, or the policy in a zip of Stable-Baselines3."""
+    if data.startswith(LEGACY_START):
+        return _read_legacy(data), {"container": "torch"}
+    archive = _open_zip(data)
+    if depth or "policy.pth" not in archive.namelist():
+        return _read_torch_zip(archive), {"container": "torch"}
+    arrays, _ = _read_torch(_member(archive, "policy.pth"), depth + 1)
+    return arrays, {"container": "stable-baselines3"} | _plain_facts(archive)
 
 
 def _checked(name: str, array: np.ndarray) -> np.ndarray:
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"tensor {name[:80]!r} holds {array.dtype}, not floating-point numbers")
+        raise Refused(f"tensor {name[:80]!r} holds {array.dtype}, not floating-point numbers")
     with np.errstate(over="ignore"):
         array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise ValueError(f"tensor {name[:80]!r} holds numbers that are infinite or not numbers")
+        raise Refused(f"tensor {name[:80]!r} holds numbers that are infinite or not numbers")
     return array
 
 
 def _open_zip(data: bytes) -> zipfile.ZipFile:
     if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile makes an object of each
-        raise ValueError(f"a zip of more than {MAX_MEMBERS} members")
+        raise Refused(f"a zip of more than {MAX_MEMBERS} members")
     archive = zipfile.ZipFile(io.BytesIO(data))
     size = sum(member.file_size for member in archive.infolist())
     if size > MAX_BYTES:
-        raise ValueError(f"a zip that unpacks to {size} bytes, more than {MAX_BYTES}")
+        raise Refused(f"a zip that unpacks to {size} bytes, more than {MAX_BYTES}")
     return archive
 
 
@@ -133,11 +144,11 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Return one member, checked by its CRC, never unpacking more than its stated size."""
     member = archive.getinfo(name)
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"zip member {name[:80]!r} is packed by method {member.compress_type}")
+        raise Refused(f"zip member {name[:80]!r} is packed by method {member.compress_type}")
     with archive.open(member) as file:
         content = file.read(member.file_size)
     if len(content) != member.file_size:
-        raise ValueError(f"zip member {name[:80]!r} is shorter than it says")
+        raise Refused(f"zip member {name[:80]!r} is shorter than it says")
     return content
 
 
@@ -155,11 +166,11 @@ def _plain_facts(archive: zipfile.ZipFile) -> dict:
 def _read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     pickles = [name for name in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", name)]
     if len(pickles) != 1:
-        raise ValueError("a zip without the state dict of a network")
+        raise Refused("a zip without the state dict of a network")
     root = pickles[0].removesuffix("data.pkl")
     orders = [name for name in archive.namelist() if name == f"{root}byteorder"]
     if any(_member(archive, name) != b"little" for name in orders):
-        raise ValueError("a checkpoint of a big-endian machine")
+        raise Refused("a checkpoint of a big-endian machine")
     state = _parse_pickle(io.BytesIO(_member(archive, pickles[0])))
     return _arrays(state, lambda key: _member(archive, f"{root}data/{key}"))
 
@@ -173,7 +184,7 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
     for key in keys:
         length = int.from_bytes(data[position : position + 8], "little")
         if not isinstance(key, str) or key not in sizes or length != sizes[key].size:
-            raise ValueError(f"a storage of {length} numbers that no tensor refers to")
+            raise Refused(f"a storage of {length} numbers, not what its tensors need")
         places[key] = position + 8
         position += 8 + length * sizes[key].dtype.itemsize
     return _arrays(state, lambda key: memoryview(data)[places[key] :])
@@ -185,10 +196,10 @@ def _records(state) -> dict[str, TensorRecord]:
         if isinstance(state, dict) and isinstance(state.get(name), dict):
             state = state[name]
     if not isinstance(state, dict) or not state:
-        raise ValueError(f"a {type(state).__name__}, not the state dict of a network")
+        raise Refused(f"a {type(state).__name__}, not the state dict of a network")
     for name, record in state.items():
         if not isinstance(name, str) or not isinstance(record, TensorRecord):
-            raise ValueError(
+            raise Refused(
                 f"entry {str(name)[:80]!r} is of type {type(record).__name__}, not a named tensor"
             )
     return state
@@ -198,14 +209,14 @@ def _arrays(state, content: Callable[[str], bytes | memoryview]) -> dict[str, np
     """Cut the tensors out of their storages, after every size has been checked."""
     records = _records(state)
     if sum(math.prod(record.shape) for record in records.values()) > MAX_ELEMENTS:
-        raise ValueError(f"tensors of more than {MAX_ELEMENTS} numbers")
+        raise Refused(f"tensors of more than {MAX_ELEMENTS} numbers")
     arrays, content = {}, functools.cache(content)
     for name, (storage, offset, shape, strides) in records.items():
         last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
         if min(offset, *shape, *strides, 0) < 0 or 0 in shape or last >= storage.size:
-            raise ValueError(f"tensor {name[:80]!r} does not fit into its storage")
+            raise Refused(f"tensor {name[:80]!r} does not fit into its storage")
         if len(content(storage.key)) < storage.size * storage.dtype.itemsize:
-            raise ValueError(f"tensor {name[:80]!r} is cut off")
+            raise Refused(f"tensor {name[:80]!r} is cut off")
         flat = np.frombuffer(content(storage.key), storage.dtype, storage.size)
         steps = [stride * storage.dtype.itemsize for stride in strides]
         arrays[name] = np.lib.stride_tricks.as_strided(flat[offset:], shape, steps).copy()
@@ -215,9 +226,9 @@ def _arrays(state, content: Callable[[str], bytes | memoryview]) -> dict[str, np
 def _storage(identity) -> Storage:
     kind, dtype, key, _location, size, *view = identity
     if kind != "storage" or not isinstance(dtype, np.dtype) or any(view):
-        raise ValueError("a pickle that refers to something other than a tensor's storage")
+        raise Refused("a pickle that refers to something other than a tensor's storage")
     if not isinstance(key, str) or type(size) is not int:
-        raise ValueError("a storage without a name or a size")
+        raise Refused("a storage without a name or a size")
     return Storage(dtype, key, size)
 
 
@@ -227,14 +238,14 @@ def _tensor(storage, offset, shape, strides, *_flags) -> TensorRecord:
         or len(shape) > 8
         or {type(n) for n in (offset, *shape, *strides)} - {int}
     ):
-        raise ValueError("a tensor without storage, shape or strides")
+        raise Refused("a tensor without storage, shape or strides")
     return TensorRecord(storage, offset, tuple(shape), tuple(strides))
 
 
 def _mapping(items=()) -> dict:
     for key, _ in items:
         if not isinstance(key, str | int):  # also keeps deep tuples from being hashed
-            raise ValueError(f"a dictionary key of type {type(key).__name__}")
+            raise Refused(f"a dictionary key of type {type(key).__name__}")
     return dict(items)
 
 
@@ -264,7 +275,7 @@ def _parse_pickle(stream: io.BytesIO):
 
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count > MAX_OPCODES:
-            raise ValueError(f"a pickle of more than {MAX_OPCODES} steps")
+            raise Refused(f"a pickle of more than {MAX_OPCODES} steps")
         match opcode.name:
             case "PROTO" | "STOP":
                 pass
@@ -304,7 +315,7 @@ def _parse_pickle(stream: io.BytesIO):
                 stack.append(memo[argument])
             case "GLOBAL":
                 if argument not in NAMES:
-                    raise ValueError(
+                    raise Refused(
                         f"a pickle that asks for {argument[:80]!r}, refused: only weights are read"
                     )
                 stack.append(NAMES[argument])
@@ -316,6 +327,6 @@ def _parse_pickle(stream: io.BytesIO):
             case "BUILD":
                 stack.pop()  # version metadata of an OrderedDict
             case name:
-                raise ValueError(f"a pickle with the step {name}, which state dicts do without")
+                raise Refused(f"a pickle with the step {name}, which torch.save does not write")
     (result,) = stack
     return result
