@@ -1,5 +1,6 @@
 """The one environment factory. Every setting is explicit and recorded; a step yields one screen."""
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
@@ -224,6 +225,39 @@ def make_env(
         )
     base = game if isinstance(game, EnvironmentSettings) else EnvironmentSettings(game)
     return AtariEnv(replace(base, **settings), expert)
+
+
+class ObservationEnv(gymnasium.Wrapper):
+    """Show a learner what its network reads in place of the screen, for training code of others.
+
+    As in a rollout, the first screen of an episode also stands for those before it. Observations
+    are `[C, H, W]` uint8, 255 times those of `rollout`: exactly, in the area84 styles.
+
+    Args:
+        env: from `make_env`.
+        style: a `preprocessing.Preprocessing`, for example `preprocessing("area84-stack4")`.
+    """
+
+    def __init__(self, env: AtariEnv, style):
+        super().__init__(env)
+        self.style = style
+        self.observation_space = gymnasium.spaces.Box(0, 255, style.shape, np.uint8)
+        self._recent = deque(maxlen=style.screens)
+
+    def reset(self, **options):
+        """Start an episode."""
+        screen, info = self.env.reset(**options)
+        self._recent.extend([self._read(screen)] * self.style.screens)
+        return np.concatenate(self._recent), info
+
+    def step(self, action):
+        """Act; return Gymnasium's five."""
+        screen, *others = self.env.step(action)
+        self._recent.append(self._read(screen))
+        return np.concatenate(self._recent), *others
+
+    def _read(self, screen: np.ndarray) -> np.ndarray:
+        return np.rint(255 * self.style.function(screen[None])).astype(np.uint8)
 
 
 def make_vector_env(

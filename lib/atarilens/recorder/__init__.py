@@ -1,0 +1,20 @@
+"""Record episodes of a training run for TensorBoard, from any training loop.
+
+Every n-th episode becomes a run of its own, so that TensorBoard's list of runs is the list of
+recorded episodes and its check boxes choose which are shown:
+
+    <logdir>/episodes/                 return and length of every episode
+    <logdir>/episodes/000050-running   an episode that is being played
+    <logdir>/episodes/000000           a finished one, renamed; "-interrupted" if it was cut off
+
+A recorded episode holds the images `game` (the screens, lossless) and `saliency` (both heads' on
+the screens, with the action, return and value of each), the scalars `reward` and `value` by step,
+the actions as a histogram and by name, the last hidden layer with thumbnails for the projector,
+and `metadata.json`. While it runs, the movies so far are written at steps 64, 128, 256, ...
+"""
+
+from atarilens.recorder.callbacks import PolicyNetwork, sb3_callback, training_callback
+from atarilens.recorder.episode import gif
+from atarilens.recorder.loop import AgentRecorder
+
+__all__ = ["AgentRecorder", "PolicyNetwork", "gif", "sb3_callback", "training_callback"]
