@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ TRAJECTORY_FORMAT = "atarilens-trajectory-1"
 REPLAY_FORMAT = "atarilens-replay-1"
 CHUNK = 16  # steps per compressed chunk of HDF5
 HASHED = ("frames", "ram", "rewards")  # what a replay must re-create bit for bit
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError)
 OPTIONAL = ("values", "hints")  # None where the network has no value, or there are no hints
 
 
@@ -186,10 +188,10 @@ def load_replay(name_or_path: str | Path) -> tuple[dict, np.ndarray, np.ndarray 
         known = ", ".join(sorted(file.stem for file in paths.REPLAYS.glob("*.npz"))) or "none"
         raise FileNotFoundError(f"there is no replay {path}; in {paths.REPLAYS.name}: {known}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
             if facts["format"] != REPLAY_FORMAT:
                 raise ValueError(f"its format is {facts['format']!r}")
             return facts, file["actions"], file.get("hints")
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, *BROKEN_ZIP) as error:
         raise ValueError(f"{path} is no {REPLAY_FORMAT} file, or a damaged one: {error}") from error
