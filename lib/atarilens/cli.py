@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from atarilens import figures
-from atarilens.paths import BUILD, ROOT, RUNS
+from atarilens.paths import BUILD, ROOT, runs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -152,8 +152,8 @@ def train_agent(options: argparse.Namespace) -> None:
 
     game = games.game(options.game).name
     parent = load_agent(options.from_agent, game=game) if options.from_agent else None
-    run_dir = RUNS / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
-    print(f"training into {run_dir.relative_to(ROOT)}; stop at any time, the same command goes on")
+    run_dir = runs() / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
+    print(f"training into {run_dir}; stop at any time, the same command goes on")
     train(
         game,
         run_dir,

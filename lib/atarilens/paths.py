@@ -12,7 +12,6 @@ BENCHMARKS = ROOT / "data" / "benchmarks"
 FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
-RUNS = ROOT / "runs"  # training in progress: optimiser state, never tracked
 
 
 def cache() -> Path:
@@ -20,3 +19,8 @@ def cache() -> Path:
     if folder := os.environ.get("ATARILENS_CACHE"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atarilens"
+
+
+def runs() -> Path:
+    """Return the folder of training runs: optimiser state, curves. Outlives a clone; not created."""
+    return cache() / "runs"
