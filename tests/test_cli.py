@@ -44,7 +44,7 @@ def refused(capsys, *arguments: str) -> str:
         (["evaluate", "untrained-pong", "--game", "breakout"], "plays pong, not breakout"),
         (["explain", "no/such/file.tar", "--game", "pong"], "no/such/file.tar"),
         (["movie", "untrained-pong", "--start", "-1"], "start is -1, expected 0 or more"),
-        (["figure", "99_none"], "no params file for the figure '99_none'; expected one of "),
+        (["figure", "99_none"], "no params file for the figure '99_none'; expected one of"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(capsys, arguments, expected):

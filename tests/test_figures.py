@@ -235,16 +235,18 @@ def test_sources_are_what_the_parameters_name(params):
         "LOGS/pong-strong.csv",
     ):
         (params.parent / name).touch()
-    found, missing = figures.sources("00_a")
+    found, missing = figures.sources(figures.read_parameters("00_a"))
     names = ["pong-strong.safetensors", "pong-strong.yml", "pong-strong.csv"]
     assert [path.name for path in found] == names
     assert missing == ["agent pong-late missing", "replay pong-game missing"]
     (params.parent / "AGENTS/pong-late.yml").touch()
-    assert figures.sources("00_a")[1][0] == "agent pong-late missing"  # a row, not yet fetched
+    assert (
+        figures.sources(figures.read_parameters("00_a"))[1][0] == "agent pong-late missing"
+    )  # a row, not yet fetched
     (params.parent / "cache/agents").mkdir(parents=True)
     (params.parent / "cache/agents/pong-late.tar").touch()
     (params.parent / "REPLAYS/pong-game.npz").touch()
-    found, missing = figures.sources("00_a")
+    found, missing = figures.sources(figures.read_parameters("00_a"))
     assert [path.name for path in found[-2:]] == ["pong-late.yml", "pong-game.npz"]
     assert missing == []
 

@@ -75,13 +75,13 @@ def _named(parameters: dict, noun: str) -> Iterator[str]:
             yield from [value] if isinstance(value, str) else value
 
 
-def sources(figure: str) -> tuple[list[Path], list[str]]:
-    """Find the agents and replays that the params file of a figure names.
+def sources(parameters: dict) -> tuple[list[Path], list[str]]:
+    """Find the agents and replays that the parameters of a figure name.
 
     Returns:
         the files that exist, with the scores and logs of the agents, and what is missing in words.
     """
-    parameters, files, missing = read_parameters(figure), [], []
+    files, missing = [], []
     for name in _named(parameters, "agent"):
         found = sorted(AGENTS.glob(f"{name}.*"))
         files += [*found, *sorted(SCORES.glob(f"{name}.csv")), *sorted(LOGS.glob(f"{name}.csv"))]
@@ -99,7 +99,7 @@ def sources(figure: str) -> tuple[list[Path], list[str]]:
 
 def not_drawn(only: str = "") -> list[str]:
     """Say for each figure that cannot be drawn what it wants: 'X (agent Y missing)'."""
-    wants = {figure: sources(figure)[1] for figure in list_figures(only)}
+    wants = {figure: sources(read_parameters(figure))[1] for figure in list_figures(only)}
     return [f"{figure} ({', '.join(missing)})" for figure, missing in wants.items() if missing]
 
 
@@ -110,7 +110,7 @@ def rules(only: str = "") -> str:
     """
     lines, drawable = [], []
     for figure in list_figures(only):
-        files, missing = sources(figure)
+        files, missing = sources(read_parameters(figure))
         if missing:
             continue
         drawable.append(figure)
