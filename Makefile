@@ -59,6 +59,9 @@ evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] 
 explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
 
+# Memory that an update frees is kept for the next one; giving it back costs a third of the time.
+train: export MALLOC_MMAP_THRESHOLD_ := 33554432
+train: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard)

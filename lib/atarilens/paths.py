@@ -22,5 +22,5 @@ def cache() -> Path:
 
 
 def runs() -> Path:
-    """Return the folder of training runs: optimiser state, curves. Outlives a clone; not created."""
+    """Return the folder of training runs, optimiser state included; it outlives a clone."""
     return cache() / "runs"
