@@ -14,10 +14,11 @@ RUN := $(PY) -m atarilens
 
 # Two notebooks at a time, one thread each: the same numbers however many cores there are.
 JOBS ?= 2
-export OMP_NUM_THREADS := 1
-export MKL_NUM_THREADS := 1
-export OPENBLAS_NUM_THREADS := 1
-export NUMBA_NUM_THREADS := 1
+drawn redrawn test: export OMP_NUM_THREADS := 1
+drawn redrawn test: export MKL_NUM_THREADS := 1
+drawn redrawn test: export OPENBLAS_NUM_THREADS := 1
+drawn redrawn test: export NUMBA_NUM_THREADS := 1
+# Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
@@ -62,9 +63,9 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
 train: export MALLOC_MMAP_THRESHOLD_ := 33554432
 train: export MALLOC_TRIM_THRESHOLD_ := 1073741824
-train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1]
+train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard)
+		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE))
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
 	@mkdir -p build/verify

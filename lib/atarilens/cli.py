@@ -153,7 +153,13 @@ def train_agent(options: argparse.Namespace) -> None:
     game = games.game(options.game).name
     parent = load_agent(options.from_agent, game=game) if options.from_agent else None
     run_dir = runs() / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
-    print(f"training into {run_dir}; stop at any time, the same command goes on")
+    print(f"training in {run_dir}; stop at any time, the same command goes on")
+    callbacks = []
+    if options.tensorboard:
+        from atarilens.recorder import training_callback
+
+        callbacks.append(training_callback(run_dir / "tensorboard", game, seed=options.seed))
+        print(f"to watch: python -m tensorboard.main --host 127.0.0.1 --logdir {run_dir}")
     train(
         game,
         run_dir,
@@ -161,7 +167,9 @@ def train_agent(options: argparse.Namespace) -> None:
         seed=options.seed,
         from_agent=parent,
         device=options.device,
+        callbacks=callbacks,
     )
+    print(f"done: the weights of the last checkpoint are in {run_dir / 'checkpoints'}")
 
 
 def measure_machine(options: argparse.Namespace) -> None:
