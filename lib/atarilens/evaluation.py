@@ -2,18 +2,21 @@
 
 import csv
 import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from atarilens.agents import Agent
 from atarilens.envs import AtariEnv, EnvironmentSettings
 from atarilens.trajectories import Watcher, draw_action, episode_generator, make_agent_env, think
 
+GROUP = 8  # episodes that share a batch and a thread; fixed, so that cores change no rounding
 BOOTSTRAP_SEED = 0
 RESAMPLES = 10_000
 COLUMNS = (
@@ -69,8 +72,9 @@ def evaluate(
     """Play one whole episode from each of the seeds seed ... seed + episodes - 1.
 
     Each has an environment of its own and is played to its end, so that short episodes are not
-    preferred; the network runs once per step for all that still play. An episode is the same as
-    that of `rollout` from its seed.
+    preferred. Eight play together, the network running once per step for those not yet over, and
+    each eight in a thread, as emulators and networks let go of Python's lock. An episode is the
+    same as that of `rollout` from its seed, up to the rounding of the network's batches.
 
     Args:
         agent: who plays.
@@ -88,15 +92,32 @@ def evaluate(
             f"episodes must be 1 or more and seed 0 or more: received {episodes} and {seed}"
         )
     seeds = np.arange(seed, seed + episodes)
-    players = [_Player(agent, settings, int(s), greedy) for s in seeds]
-    threads = ThreadPoolExecutor(os.cpu_count())  # the emulators let go of Python's lock
-    with threads, tqdm(total=episodes, unit="episode", disable=not progress) as bar:
-        playing = players
-        while playing:
-            action_logits, _ = think([player.watcher for player in playing])
-            list(threads.map(_Player.act, playing, action_logits))
-            bar.update(sum(player.over for player in playing))
-            playing = [player for player in playing if not player.over]
+    make_agent_env(agent, settings)  # says now what does not fit
+    stopped = threading.Event()
+    with tqdm(total=episodes, unit="episode", disable=not progress) as bar:
+
+        def play(group: np.ndarray) -> list[_Player]:
+            players = [_Player(agent, settings, int(number), greedy) for number in group]
+            playing = players
+            while playing and not stopped.is_set():
+                action_logits, _ = think([player.watcher for player in playing])
+                for player, logits in zip(playing, action_logits, strict=True):
+                    player.act(logits)
+                bar.update(sum(player.over for player in playing))
+                playing = [player for player in playing if not player.over]
+            return players
+
+        groups = np.array_split(seeds, range(GROUP, episodes, GROUP))
+        threads_of_torch = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                try:
+                    players = [player for group in threads.map(play, groups) for player in group]
+                finally:
+                    stopped.set()  # an interrupt need not wait for the episodes' ends
+        finally:
+            torch.set_num_threads(threads_of_torch)
     return Scores(
         agent=agent.name,
         agent_sha256=agent.facts.get("sha256"),
