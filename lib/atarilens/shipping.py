@@ -1,0 +1,172 @@
+"""Ship an agent: choose a checkpoint of a run, measure that very file, write weights, row, scores.
+
+Choosing and reporting use different seeds. A row says the sha256 of the file that its scores were
+measured on; `check_row` refuses any other.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from safetensors.torch import load_file
+
+from atarilens import paths
+from atarilens.agents import Agent, agent_from_module, load_agent, save_agent
+from atarilens.benchmark import machine
+from atarilens.evaluation import Scores, evaluate, read_scores, write_scores
+from atarilens.models import RecurrentActorCritic
+
+EPISODES = 30
+REPORTING_SEED = 0  # episodes 0 ... 29 are reported
+CHOOSING_SEED = 100_000  # and these only choose
+STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
+
+
+def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = None) -> Agent:
+    """Make an agent of a training checkpoint.
+
+    Args:
+        checkpoint: `<run>/checkpoints/<step>.safetensors`, beside the run's `settings.json`.
+        name: of the agent.
+        facts: for its row, on top of what the run says.
+
+    Raises:
+        ValueError: if it is no checkpoint of a run.
+    """
+    checkpoint = Path(checkpoint)
+    run = checkpoint.parent.parent
+    try:
+        told = json.loads((run / "settings.json").read_text())
+        weights = {key: tensor.float() for key, tensor in load_file(checkpoint).items()}
+        network = RecurrentActorCritic(len(weights["actor_linear.bias"]))
+        network.load_state_dict(weights)
+        step = int(checkpoint.stem)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{checkpoint} is no checkpoint of a training run, expected "
+            f"<run>/checkpoints/<step>.safetensors beside <run>/settings.json: {error}"
+        ) from error
+    settings = {key: told["environment"][key] for key in told["environment"] if key != "game"}
+    agent = agent_from_module(
+        network, game=told["game"], preprocessing="luma80", settings=settings, name=name
+    )
+    known = {
+        "training_steps": step,
+        "seed": told["seed"],
+        "lineage": told["lineage"],
+        "training": told.get("ppo") or told.get("imitation"),
+        "licence": "MIT",
+    }
+    return replace(agent, facts=agent.facts | known | (facts or {}))
+
+
+def choose_checkpoint(run: str | Path, last: int = 5, episodes: int = EPISODES) -> Path:
+    """Return the checkpoint with the best mean among the last of a run, on seeds never reported."""
+    candidates = sorted((Path(run) / "checkpoints").glob("*.safetensors"))[-last:]
+    if not candidates:
+        raise ValueError(f"{run} holds no checkpoints")
+    means = [
+        evaluate(checkpoint_agent(path, "candidate"), episodes, CHOOSING_SEED).mean
+        for path in candidates
+    ]
+    return candidates[int(np.argmax(means))]
+
+
+def describe(scores: Scores) -> dict:
+    """Return the numbers of a row: mean with its 95 % interval over episodes, sd, median, seeds."""
+    return {
+        "mean": round(scores.mean, 2),
+        "interval": [round(bound, 2) for bound in scores.interval],
+        "sd": round(float(scores.returns.std(ddof=1)), 2) if len(scores.returns) > 1 else None,
+        "median": float(np.median(scores.returns)),
+        "episodes": len(scores.returns),
+        "seeds": [int(scores.seeds[0]), int(scores.seeds[-1])],
+    }
+
+
+def ship(
+    checkpoint: str | Path,
+    name: str,
+    *,
+    facts: dict | None = None,
+    episodes: int = EPISODES,
+    progress: bool = False,
+) -> Path:
+    """Measure a checkpoint and put it into `data/agents` with its row and its scores.
+
+    The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
+    sampled under sticky actions, `episodes` whole episodes each. Nothing appears in `data` before
+    all is measured.
+
+    Args:
+        checkpoint: of a run (see `checkpoint_agent`).
+        name: of the agent, such as "pong-strong".
+        facts: for its row: command, hours, machine.
+        episodes: per measurement.
+        progress: show bars.
+
+    Returns:
+        The path of the row.
+    """
+    told = {"machine": machine()} | (facts or {})
+    with TemporaryDirectory(dir=paths.AGENTS, prefix=".unfinished-") as folder:
+        weights = save_agent(checkpoint_agent(checkpoint, name, told), Path(folder) / name)
+        agent = replace(load_agent(Path(folder) / name), name=name)
+        sticky = replace(agent.settings, repeat_action_probability=STICKINESS)
+        played = {"episodes": episodes, "seed": REPORTING_SEED, "progress": progress}
+        sampled = evaluate(agent, **played)
+        greedy = evaluate(agent, greedy=True, **played)
+        robust = evaluate(agent, settings=sticky, **played)
+        score = describe(sampled) | {
+            "greedy": describe(greedy),
+            "sticky": {"repeat_action_probability": STICKINESS} | describe(robust),
+            "sha256": agent.facts["sha256"],
+        }
+        save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
+        row = weights.with_suffix(".yml")
+        write_scores([sampled, greedy, robust], paths.SCORES / f"{name}.csv")
+        for path in (weights, row):
+            os.replace(path, paths.AGENTS / path.name)
+    check_row(name)
+    return paths.AGENTS / row.name
+
+
+def check_row(name: str) -> None:
+    """Refuse a shipped row whose scores were measured on another file.
+
+    Raises:
+        ValueError: if row, weights and the table of scores do not belong together.
+    """
+    agent = load_agent(name)  # compares the file's sha256 with the row's
+    score = agent.facts["score"]
+    rows = read_scores(paths.SCORES / f"{name}.csv")
+    measured = {score.get("sha256"), *(row["agent_sha256"] for row in rows)}
+    if measured != {agent.facts["sha256"]}:
+        raise ValueError(
+            f"the scores of {name!r} were measured on {', '.join(sorted(map(str, measured)))}, "
+            f"but its file is {agent.facts['sha256']}: ship it again"
+        )
+    returns = [row["return"] for row in rows if _plain(row, agent)]
+    if round(float(np.mean(returns)), 2) != score["mean"]:
+        raise ValueError(
+            f"the row of {name!r} says a mean of {score['mean']}, its table {np.mean(returns):.2f}"
+        )
+
+
+def _plain(row: dict, agent: Agent) -> bool:
+    stickiness = agent.settings.repeat_action_probability
+    return not row["greedy"] and row["repeat_action_probability"] == stickiness
+
+
+def thin_curve(run: str | Path, name: str, rows: int = 400) -> Path:
+    """Copy a run's curve to `data/logs/<name>.csv`, at most so many rows, the last one included."""
+    header, *lines = (Path(run) / "curve.csv").read_text().splitlines()
+    kept: Sequence[int] = np.unique(np.linspace(0, len(lines) - 1, rows).astype(int))
+    path = paths.LOGS / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([header, *(lines[index] for index in kept)]) + "\n")
+    return path

@@ -1,0 +1,79 @@
+"""Shipping: what is told of an agent was measured on the very file that is shipped."""
+
+import pytest
+import yaml
+
+from atarilens import paths, shipping
+from atarilens.agents import load_agent
+from atarilens.envs import EnvironmentSettings
+from atarilens.evaluation import evaluate, read_scores
+from atarilens.training.ppo import PPOSettings, train
+
+SMALL = PPOSettings(32, num_envs=4, rollout_steps=8, epochs=1, minibatches=2)
+SHIPPED = sorted(
+    row.stem for row in paths.AGENTS.glob("*.yml") if "url" not in yaml.safe_load(row.read_text())
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A short run, and a repository of its own for what is shipped."""
+    for name in ("AGENTS", "SCORES", "LOGS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+        (tmp_path / name.lower()).mkdir()
+    short = EnvironmentSettings("breakout", max_frames=400)
+    return train("breakout", tmp_path / "run", SMALL, seed=4, environment=short, progress=False)
+
+
+def test_a_shipped_agent_is_measured_on_its_own_file(run):
+    checkpoint = run / "checkpoints" / "000000032.safetensors"
+    row = shipping.ship(checkpoint, "breakout-small", episodes=2, facts={"hours": 0.1})
+    told = yaml.safe_load(row.read_text())
+    assert sorted(path.name for path in paths.AGENTS.iterdir()) == [
+        "breakout-small.safetensors",
+        "breakout-small.yml",
+    ]
+    agent = load_agent("breakout-small")
+    assert told["score"]["sha256"] == told["sha256"] == agent.facts["sha256"]
+    assert (told["training_steps"], told["seed"], told["hours"]) == (32, 4, 0.1)
+    again = evaluate(agent, episodes=2, seed=0)
+    assert told["score"]["mean"] == round(again.mean, 2)
+    rows = read_scores(paths.SCORES / "breakout-small.csv")
+    assert [entry["return"] for entry in rows[:2]] == again.returns.tolist()
+    assert [entry["repeat_action_probability"] for entry in rows] == [0, 0, 0, 0, 0.25, 0.25]
+
+
+def test_a_row_measured_on_another_file_is_refused(run):
+    checkpoints = sorted((run / "checkpoints").iterdir())
+    row = shipping.ship(checkpoints[-1], "breakout-small", episodes=1)
+    told = yaml.safe_load(row.read_text())
+    other = told | {"score": told["score"] | {"sha256": "0" * 64}}
+    row.write_text(yaml.safe_dump(other))
+    with pytest.raises(
+        ValueError, match=r"measured on 0{64}, .* but its file is .*: ship it again"
+    ):
+        shipping.check_row("breakout-small")
+    row.write_text(yaml.safe_dump(told | {"score": told["score"] | {"mean": 99.0}}))
+    with pytest.raises(ValueError, match=r"says a mean of 99\.0, its table"):
+        shipping.check_row("breakout-small")
+
+
+def test_a_checkpoint_is_chosen_on_seeds_that_are_not_reported(run):
+    assert shipping.choose_checkpoint(run, last=2, episodes=1).parent == run / "checkpoints"
+    assert shipping.CHOOSING_SEED > shipping.REPORTING_SEED + shipping.EPISODES
+
+
+def test_other_files_are_no_checkpoints(tmp_path):
+    with pytest.raises(ValueError, match=r"is no checkpoint of a training run, expected <run>/ch"):
+        shipping.checkpoint_agent(tmp_path / "a.safetensors", "x")
+
+
+def test_a_curve_is_thinned_to_its_last_row(run):
+    lines = shipping.thin_curve(run, "small", rows=1).read_text().splitlines()
+    assert lines[0].startswith("policy_loss,")
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_row_belongs_to_its_file(name):
+    shipping.check_row(name)
