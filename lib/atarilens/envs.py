@@ -244,9 +244,9 @@ class ObservationEnv(gymnasium.Wrapper):
         self.observation_space = gymnasium.spaces.Box(0, 255, style.shape, np.uint8)
         self._recent = deque(maxlen=style.screens)
 
-    def reset(self, **options):
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start an episode."""
-        screen, info = self.env.reset(**options)
+        screen, info = self.env.reset(seed=seed, options=options)
         self._recent.extend([self._read(screen)] * self.style.screens)
         return np.concatenate(self._recent), info
 

@@ -40,7 +40,8 @@ class AgentRecorder:
         every: record episodes 0, n, 2n, ...
         action_meanings: names of the actions.
         region: (top, bottom, left, right) of the frame that the observation covers; default all.
-        stride: px between perturbation centres; a kept step takes 100 forward passes at 8, 256 at 5.
+        stride: px between perturbation centres: at 8, a kept step takes 100 forward passes; at 5,
+            256.
         max_frames: kept steps per episode.
 
     Raises:
