@@ -1,0 +1,98 @@
+"""What the README says is so: its tree, its commands, its links, its code and its numbers."""
+
+import ast
+import inspect
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import atarilens
+from atarilens import figures
+from atarilens.paths import AGENTS, NOTEBOOKS
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+TREE = re.search(r"```\n(Makefile .*?)```", TEXT, re.S)[1].splitlines()
+TARGETS = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+
+
+@pytest.mark.parametrize("line", TREE, ids=lambda line: line.split()[0])
+def test_the_tree_names_what_is_there(line):
+    path = line.split()[0]
+    assert (ROOT / path).is_dir() if path.endswith("/") else (ROOT / path).is_file()
+
+
+def test_everything_at_the_top_is_in_the_tree():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: which files belong to the repository is not known")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    tops = {name.split("/")[0] for name in listed.splitlines()}
+    named = {line.split("/")[0].split()[0] for line in TREE}
+    assert tops - named - {".gitignore"} == set()
+
+
+def test_every_command_is_a_target():
+    commands = re.findall(r"(?:^ {4}|`)make ([a-z]+)", TEXT, re.M)
+    assert len(commands) > 8
+    assert set(commands) <= TARGETS
+
+
+def test_every_target_does_what_help_says():
+    listed = subprocess.run(
+        ["make"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {line.split()[0] for line in listed} == TARGETS
+    wanted = "figures test lab app html movie evaluate explain train verify bench doctor clean help"
+    assert set(wanted.split()) <= TARGETS
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if not target.startswith("https://"):
+            figure = Path(target).stem.split("_movie")[0]
+            drawable = [name for name in figures.list_figures() if figure.startswith(name)]
+            undrawn = drawable and figures.sources(figures.read_parameters(drawable[0]))[1]
+            assert (ROOT / target).is_file() or undrawn, target
+
+
+def test_every_notebook_is_in_the_table():
+    named = re.findall(r"^\| \[(\w+)\]\(notebooks/(\w+)\.ipynb\)", TEXT, re.M)
+    assert all(name == path for name, path in named)
+    assert [name for name, _ in named] == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_the_code_calls_what_exists():
+    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module == "atarilens"
+                assert all(hasattr(atarilens, alias.name) for alias in node.names)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                signature = inspect.signature(getattr(atarilens, node.func.id))
+                signature.bind(*node.args, **{k.arg: k.value for k in node.keywords})
+
+
+def test_scores_are_those_of_the_rows():
+    shown = dict(re.findall(r"^\| ([a-z]+-[a-z0-9-]+) \| (.+) \|$", TEXT, re.M))
+    ours = sorted(path.stem for path in AGENTS.glob("*.safetensors"))
+    assert sorted(shown) == ours
+    for name in ours:
+        row = yaml.safe_load((AGENTS / f"{name}.yml").read_text())
+        score = row["score"]
+        low, high = score["interval"]
+        assert shown[name].split(" | ") == [
+            f"{score['mean']:.1f} ({low:.1f} to {high:.1f})",
+            f"{score['sticky']['mean']:.1f}",
+            f"{row['training_steps']:,}",
+        ]
+
+
+def test_the_tolerance_is_the_one_used():
+    assert f"relative tolerance\n  {figures.RELATIVE_TOLERANCE:g}" in TEXT
