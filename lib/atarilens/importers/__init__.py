@@ -3,6 +3,10 @@
 A network is recognised by the names of its parameters, so the name of the file says nothing. What
 an agent was trained to read and under which settings is part of its format, because a state dict
 does not tell: see `FAMILIES`. Both can be given to `load_agent` where they were others.
+
+Q-networks: the action logits are the Q-values and the value is their maximum; play them greedily.
+Deviation: the wrappers of Stable-Baselines3 and CleanRL press FIRE whenever a life starts; the
+environment here leaves that to the agent, which in Breakout may have to draw it by chance.
 """
 
 from collections.abc import Mapping
