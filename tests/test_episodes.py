@@ -51,20 +51,25 @@ def test_episodes_are_averaged_over_the_steps_that_show_the_object():
 
 
 def test_contrast_pairs_episodes_and_holds_only_above_zero():
-    values, controls = np.array([3.0, 2, np.nan]), np.array([1.0, 1, 0])
+    values, controls = np.array([3.0, 2, 3, np.nan]), np.array([1.0, 1, 0.5, 0])
     wide = contrast(values, controls, lambda d: (d.min(), d.max()))
     assert wide == {
-        "mean": 2.5,
-        "control": 1.0,
-        "difference": 1.5,
+        "mean": pytest.approx(8 / 3),
+        "control": pytest.approx(2.5 / 3),
+        "difference": pytest.approx(5.5 / 3),
         "low": 1.0,
-        "high": 2.0,
-        "episodes": 2,
+        "high": 2.5,
+        "episodes": 3,
         "holds": True,
     }
     assert verdict(wide) == (
-        "holds (2.50 against 1.00; difference 1.50, 95 % interval 1.00 to 2.00, n = 2)"
+        "holds (2.67 against 0.83; difference 1.83, 95 % interval 1.00 to 2.50, n = 3)"
     )
+    few = contrast(values[:2], controls[:2], lambda d: (d.min(), d.max()))
+    assert not few["holds"]
+    assert verdict(few).startswith("cannot be judged from fewer than 3 episodes (2.50")
+    with pytest.raises(ValueError, match="no episode has both measures"):
+        contrast(values[3:], controls[3:], lambda d: (d.min(), d.max()))
     assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
     assert not contrast(values, values, lambda d: (d.min(), d.max()))["holds"]
 
@@ -75,9 +80,10 @@ def test_curves_are_averaged_around_the_events_of_each_episode():
     table = around_events(values, np.array([1, 5, 20, 30, 39]), EPISODE, window=2)
     # Episode 0 has mean 1/10; episode 1 has mean 6/30, its events 2 and 4: mean 3, over 0.2.
     np.testing.assert_allclose(table, [[0, 0, 10, 0, 0], [0, 0, 15, 0, 0]])
-    later = around_events(values, np.array([4]), EPISODE, window=2)
+    later, never = around_events(values, np.array([4]), EPISODE, window=2)
     assert later.argmax() == 3  # one step after the event
-    assert around_events(values, np.array([0]), EPISODE, window=2).shape == (0, 5)
+    assert np.isnan(never).all()
+    assert np.isnan(around_events(values, np.array([0]), EPISODE, window=2)).all()
 
 
 def test_events_elsewhere_stay_in_their_episode():

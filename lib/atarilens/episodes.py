@@ -6,6 +6,8 @@ import numpy as np
 
 from atarilens.games import object_boxes, to_observation
 
+FEWEST = 3  # episodes that a claim needs: an interval over one or two of them says nothing
+
 
 def spread_steps(episode: np.ndarray, count: int) -> np.ndarray:
     """Choose about `count` steps, evenly spaced through every episode, in proportion to its length.
@@ -99,18 +101,19 @@ def around_events(
         window: steps before and after.
 
     Returns:
-        `[E, 2 * window + 1]` float64 for the E episodes that have such an event; column `window`
-        is the event itself; 1 is the episode's mean.
+        `[E, 2 * window + 1]` float64, a row per episode, NaN where it has no such event; column
+        `window` is the event itself; 1 is the episode's mean.
     """
-    rows = []
-    for number in np.unique(episode):
+    numbers = np.unique(episode)
+    table = np.full((len(numbers), 2 * window + 1), np.nan)
+    for row, number in zip(table, numbers, strict=True):
         steps = np.flatnonzero(episode == number)
         inside = events[(events >= steps[0] + window) & (events <= steps[-1] - window)]
         mean = values[steps].mean()
         if len(inside) and mean > 0:
             around = inside[:, None] + np.arange(-window, window + 1)
-            rows.append(values[around].mean(0) / mean)
-    return np.array(rows).reshape(-1, 2 * window + 1)
+            row[:] = values[around].mean(0) / mean
+    return table
 
 
 def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
@@ -147,9 +150,15 @@ def contrast(
 
     Returns:
         "mean" and "control" (means over the episodes that have both), "difference", "low" and
-        "high" of its interval, "episodes", and "holds": whether the whole interval is above 0.
+        "high" of its interval, "episodes", and "holds": whether the whole interval is above 0, for
+        which at least three episodes are needed.
+
+    Raises:
+        ValueError: if no episode has both.
     """
     both = np.isfinite(values) & np.isfinite(controls)
+    if not both.any():
+        raise ValueError("no episode has both measures: use more steps or more episodes")
     difference = values[both] - controls[both]
     low, high = interval(difference)
     return {
@@ -159,7 +168,7 @@ def contrast(
         "low": float(low),
         "high": float(high),
         "episodes": int(both.sum()),
-        "holds": bool(low > 0),
+        "holds": bool(low > 0 and both.sum() >= FEWEST),
     }
 
 
@@ -170,6 +179,8 @@ def verdict(test: Mapping) -> str:
         test: of `contrast`.
     """
     word = "holds" if test["holds"] else "does not hold"
+    if test["episodes"] < FEWEST:
+        word = f"cannot be judged from fewer than {FEWEST} episodes"
     return (
         f"{word} ({test['mean']:.2f} against {test['control']:.2f}; difference "
         f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
