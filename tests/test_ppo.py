@@ -12,14 +12,8 @@ import pytest
 import torch
 
 from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.training.ppo import (
-    PPOSettings,
-    _update,
-    advantages,
-    checkpoint_steps,
-    load_weights,
-    train,
-)
+from atarilens.training.ppo import PPOSettings, _update, advantages, sample, train
+from atarilens.training.runs import checkpoint_steps, load_weights
 
 SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
 
@@ -130,6 +124,13 @@ def test_a_run_resumes_where_it_stopped(tmp_path):
     assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 128
 
 
+def test_actions_are_drawn_with_their_probabilities():
+    log_probs = torch.tensor([0.5, 0.3, 0.2, 0.0]).log().expand(20_000, 4)
+    actions = sample(log_probs, torch.Generator().manual_seed(0))
+    shares = torch.bincount(actions, minlength=4) / 20_000
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2, 0.0]), atol=0.015, rtol=0)
+
+
 def test_the_first_checkpoint_is_the_untrained_network(tmp_path):
     train("pong", tmp_path, PPOSettings(total_steps=32, **SMALL), seed=5, progress=False)
     start = load_weights(tmp_path / "checkpoints" / "000000000.safetensors")
@@ -174,9 +175,9 @@ def test_callbacks_see_every_update(tmp_path):
 
 KILLED = """
 import torch
-from atarilens.training import ppo
+from atarilens.training import ppo, runs
 torch.set_num_threads(1)
-ppo.SAVE_EVERY = 0.0
+runs.SAVE_EVERY = 0.0
 ppo.train("pong", {folder!r}, ppo.PPOSettings(10**6, **{small}), progress=False)
 """
 
@@ -193,5 +194,9 @@ def test_a_killed_run_goes_on(tmp_path):
     process.wait()
     step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
     assert step >= 32
+    with (tmp_path / "curve.csv").open("a") as file:
+        file.write("1000000,0.1")  # a row that was being written when the power went
     train("pong", tmp_path, PPOSettings(10**6, **SMALL), max_seconds=0.05, progress=False)
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] > step
+    after = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
+    assert after > step
+    assert [int(row["step"]) for row in curve(tmp_path)] == list(range(32, after + 1, 32))

@@ -1,0 +1,170 @@
+"""Students that imitate an expert, with hints that tell its action or with random ones.
+
+The overfit study of Greydanus et al. (2018), section 4.2: cross-entropy on the expert's likeliest
+action, on the states that the student itself visits (Ross et al. 2011, DAgger). The expert sees
+the screen without hints and remembers for itself. The overfit student's hints show the expert's
+action, the control student's a random one; all else is equal.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from atarilens.agents import Agent
+from atarilens.envs import draw_hint
+from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.training.emulators import Emulators
+from atarilens.training.ppo import observe, sample, unroll
+from atarilens.training.runs import Callback, drive
+
+HINTS = ("expert", "random")
+
+
+@dataclass(frozen=True)
+class ImitationSettings:
+    """Hyperparameters, with units.
+
+    Attributes:
+        total_steps: agent steps of the student.
+        num_envs: emulators side by side.
+        rollout_steps: agent steps between updates, and of the sequences learned from.
+        minibatches: per update; each holds whole sequences of num_envs / minibatches emulators.
+        learning_rate: of Adam, at the start; falls linearly to 0.
+        max_grad_norm: gradients are scaled down to this norm.
+    """
+
+    total_steps: int = 1_000_000
+    num_envs: int = 64
+    rollout_steps: int = 32
+    minibatches: int = 8
+    learning_rate: float = 1e-3
+    max_grad_norm: float = 0.5
+
+
+def hint_action(hint: str, expert_actions: np.ndarray, count: int, rng: np.random.Generator):
+    """Return the actions `[B]` that the hints show: the expert's, or random ones."""
+    return expert_actions if hint == "expert" else rng.integers(count, size=len(expert_actions))
+
+
+def imitate(
+    expert: Agent,
+    run_dir: str | Path,
+    hint: str,
+    settings: ImitationSettings | None = None,
+    *,
+    seed: int = 0,
+    max_seconds: float = float("inf"),
+    callbacks: Iterable[Callback] = (),
+    progress: bool = True,
+) -> Path:
+    """Train a student, or go on with the run that the folder holds.
+
+    Args:
+        expert: whose likeliest action is imitated; of the paper's network.
+        run_dir: folder of the run (see `runs`).
+        hint: "expert" (the overfit student) or "random" (the control).
+        settings: hyperparameters.
+        seed: of the student's weights, the emulators, the actions and the random hints.
+        max_seconds: stop, resumable, after so much wall time.
+        callbacks: called after every update.
+        progress: show a bar.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for another hint, or a folder that holds another run.
+    """
+    if hint not in HINTS:
+        raise ValueError(f"hint must be one of {', '.join(HINTS)}, received {hint!r}")
+    settings = settings or ImitationSettings()
+    recorded = replace(
+        expert.settings, hint=f"expert:{expert.name}" if hint == "expert" else "random"
+    )
+    facts = {
+        "game": expert.game,
+        "seed": seed,
+        "environment": recorded.as_dict(),
+        "imitation": {k: v for k, v in asdict(settings).items() if k != "total_steps"},
+        "lineage": f"imitates {expert.name}",
+    }
+    num_actions = len(expert.action_meanings)
+    network = initialise(RecurrentActorCritic(num_actions), seed)
+    network.to(memory_format=torch.channels_last)
+
+    def make_update(step, optimizer, generator):
+        emulators = Emulators(expert.settings, settings.num_envs, (seed, step))
+        rng = np.random.default_rng((seed, step))
+        memories = {
+            learner: torch.zeros(settings.num_envs, *learner.memory_shape)
+            for learner in (network, expert.network)
+        }
+
+        @torch.no_grad()
+        def decide(learner, screens, starts):
+            observation = observe(screens, torch.device("cpu"))
+            hidden, memories[learner] = unroll(
+                learner, observation[None], memories[learner], starts[None]
+            )
+            return observation, learner.actor_linear(hidden[0])
+
+        def update():
+            entering = memories[network]
+            played = {key: [] for key in ("observations", "starts", "targets")}
+            for _ in range(settings.rollout_steps):
+                starts = torch.from_numpy(emulators.starts)
+                _, expert_logits = decide(expert.network, emulators.screens, starts)
+                targets = expert_logits.argmax(1)
+                shown = hint_action(hint, targets.numpy(), num_actions, rng)
+                hinted = np.stack(
+                    [
+                        draw_hint(screen, action, num_actions)
+                        for screen, action in zip(emulators.screens, shown, strict=True)
+                    ]
+                )
+                observation, action_logits = decide(network, hinted, starts)
+                for key, entry in zip(played, (observation, starts, targets), strict=True):
+                    played[key].append(entry)
+                emulators.step(sample(action_logits.log_softmax(1), generator).numpy())
+            batch = {key: torch.stack(entries) for key, entries in played.items()}
+            learned = _learn(network, optimizer, batch, entering, settings, generator)
+            return emulators.metrics | learned
+
+        return update
+
+    return drive(
+        run_dir,
+        facts,
+        network,
+        make_update,
+        steps_per_update=settings.num_envs * settings.rollout_steps,
+        total_steps=settings.total_steps,
+        learning_rate=settings.learning_rate,
+        max_seconds=max_seconds,
+        callbacks=callbacks,
+        progress=progress,
+    )
+
+
+def _learn(network, optimizer, batch, memory, settings, generator) -> dict:
+    """One pass of cross-entropy on the expert's actions; return its means."""
+    statistics = []
+    order = torch.randperm(settings.num_envs, generator=generator)
+    for part in order.chunk(settings.minibatches):
+        hidden, _ = unroll(
+            network, batch["observations"][:, part], memory[part], batch["starts"][:, part]
+        )
+        action_logits, targets = network.actor_linear(hidden), batch["targets"][:, part]
+        loss = F.cross_entropy(action_logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
+        optimizer.step()
+        agreement = (action_logits.argmax(-1) == targets).float().mean()
+        statistics.append(torch.stack((loss, agreement)).detach())
+    means = torch.stack(statistics).mean(0).tolist()
+    return dict(zip(("cross_entropy", "agreement"), means, strict=True))
