@@ -17,7 +17,7 @@ PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMS = sorted(NOTEBOOKS.glob("params/*.yml"))
 FIGURE_NOTEBOOKS = [path for path in PATHS if path.name.startswith("0")]
 # What makes a run small, for the parameters that a notebook has.
-SMALL = {"num_maps": 6, "max_moments": 6, "max_steps": 120, "stretch": 60, "movie_steps": 6}
+SMALL = {"num_maps": 6, "max_moments": 6, "max_steps": 120, "stretch": 60, "length": 6}
 MAX_LINES = 20  # of a code cell
 FORBIDDEN = (
     r"sys\.path|filterwarnings|simplefilter|%pip|!pip|^\s*!|\.\./|https?://(?!\S*(arxiv|doi))"
@@ -94,7 +94,7 @@ def test_a_params_file_names_only_what_its_notebook_knows(path):
     notebook = figures.notebook_of(path.stem)
     assert re.fullmatch(rf"{notebook.stem}(--[a-z0-9_-]+)?", path.stem)
     for name in parameters(notebook):
-        if re.search(r"(agent|replay)s?$", name):
+        if re.search(r"(agent|replay|log)s?$", name):
             assert name in given, f"make must know {name}: name it in {path.name}"
 
 
@@ -122,11 +122,11 @@ def stand_ins(path: Path) -> dict:
     values = {}
     for name, known in parameters(path).items():
         default = yaml.safe_load(known["default"])
-        if not re.search(r"(agent|replay)s?$", name) or not figures.sources({name: default})[1]:
+        if not re.search(r"(agent|replay|log)s?$", name) or not figures.sources({name: default})[1]:
             continue
         if name == "watched_agent":
             pytest.skip(f"agent {default} missing")
-        if re.search(r"replays?$", name):
+        if re.search(r"(replay|log)s?$", name):
             values[name] = type(default)()
         elif isinstance(default, str):
             values[name] = untrained(default)

@@ -76,7 +76,7 @@ def _named(parameters: dict, noun: str) -> Iterator[str]:
 
 
 def sources(parameters: dict) -> tuple[list[Path], list[str]]:
-    """Find the agents and replays that the parameters of a figure name.
+    """Find the agents, replays and training logs that the parameters of a figure name.
 
     Returns:
         the files that exist, with the scores and logs of the agents, and what is missing in words.
@@ -84,16 +84,17 @@ def sources(parameters: dict) -> tuple[list[Path], list[str]]:
     files, missing = [], []
     for name in _named(parameters, "agent"):
         found = sorted(AGENTS.glob(f"{name}.*"))
-        files += [*found, *sorted(SCORES.glob(f"{name}.csv")), *sorted(LOGS.glob(f"{name}.csv"))]
+        files += [*found, *SCORES.glob(f"{name}.csv"), *LOGS.glob(f"{name}.csv")]
         fetched = (cache() / "agents").glob(f"{name}.*")  # other people's: a row and the cache
         weights = [path for path in (*found, *fetched) if path.suffix != ".yml"]
         if not weights and not name.startswith("untrained-"):
             missing.append(f"agent {name} missing")
-    for name in _named(parameters, "replay"):
-        found = sorted(REPLAYS.glob(f"{name}.*"))
-        files += found
-        if not found:
-            missing.append(f"replay {name} missing")
+    for noun, folder in (("replay", REPLAYS), ("log", LOGS)):
+        for name in _named(parameters, noun):
+            found = sorted(folder.glob(f"{name}.*"))
+            files += found
+            if not found:
+                missing.append(f"{noun} {name} missing")
     return list(dict.fromkeys(files)), list(dict.fromkeys(missing))
 
 
