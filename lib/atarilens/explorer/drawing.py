@@ -1,0 +1,360 @@
+"""What the explorer shows: arrays and numbers to PNG bytes, SVG and HTML; figures and clips."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from atarilens.explorer.decision import HEADS, Explanation, Knobs, Probe
+from atarilens.explorer.exploration import Exploration
+from atarilens.games import GAMES
+from atarilens.trajectories import Trajectory
+from atarilens.views import Panel, movie_frames
+from atarilens.views.layouts import house_style, lay_out, legend_above
+
+COLOURS = {  # Okabe and Ito's, readable on light and on dark
+    "ball": "#e69f00",
+    "paddle": "#009e73",
+    "opponent": "#cc79a7",
+    "bricks": "#cc79a7",
+    "tunnel": "#56b4e9",
+    "ship": "#009e73",
+    "aliens": "#e69f00",
+    "shields": "#cc79a7",
+    "laser": "#56b4e9",
+    "bombs": "#d55e00",
+}
+VALUE_COLOURS = ("#d1495b", "#888888")  # of the player, of who looks on
+WON, LOST = "#009e73", "#d55e00"
+
+
+def colour(name: str) -> str:
+    """Return the colour of an object, the same in every part of the explorer."""
+    return COLOURS.get(name, "#888888")
+
+
+def png(image: np.ndarray) -> bytes:
+    """Encode `[h, w, 3]` uint8, or `[H, W]` float in [0, 1], as PNG."""
+    if image.dtype != np.uint8:
+        image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()
+
+
+def to_screen(
+    row: float, column: float, region: Sequence[int], shape: Sequence[int]
+) -> tuple[float, float]:
+    """Move a point of the observation, in px, to the screen."""
+    top, bottom, left, right = region
+    return top + row * (bottom - top) / shape[0], left + column * (right - left) / shape[1]
+
+
+def pixel_at(
+    x: float, y: float, region: Sequence[int] | None, shape: Sequence[int]
+) -> tuple[int, int] | None:
+    """Return the pixel of the observation under a click.
+
+    Args:
+        x: share of the picture's width, from the left.
+        y: share of its height, from the top.
+        region: of the screen that the observation covers, or None where the picture is the
+            observation itself.
+        shape: (H, W) of the observation.
+
+    Returns:
+        (row, column), or None for a click on a part of the screen that the agent does not see.
+    """
+    row, column = y * shape[0], x * shape[1]
+    if region is not None:
+        top, bottom, left, right = region
+        row = (y * 210 - top) / (bottom - top) * shape[0]
+        column = (x * 160 - left) / (right - left) * shape[1]
+    if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+        return None
+    return int(row), int(column)
+
+
+def marks_svg(
+    size: Sequence[int],
+    boxes: Mapping[str, np.ndarray],
+    centre: tuple[int, int] | None,
+    radius: float,
+    region: Sequence[int],
+    shape: Sequence[int],
+) -> str:
+    """Draw object boxes and the probed pixel over a picture.
+
+    Args:
+        size: (height, width) of the picture in px.
+        boxes: object -> `[n, 4]` in px of the observation.
+        centre: (row, column) of the probed pixel of the observation, or None.
+        radius: px of the observation, of the circle round it.
+        region: of the picture that the observation covers.
+        shape: (H, W) of the observation.
+    """
+    height, width = size
+    parts = [f'<svg viewBox="0 0 {width} {height}" preserveAspectRatio="none">']
+    for name, found in boxes.items():
+        for top, bottom, left, right in found:
+            y, x = to_screen(top, left, region, shape)
+            to_y, to_x = to_screen(bottom, right, region, shape)
+            parts.append(
+                f'<rect x="{x:.2f}" y="{y:.2f}" width="{to_x - x:.2f}" height="{to_y - y:.2f}" '
+                f'stroke="{colour(name)}" class="box"><title>{escape(name)}</title></rect>'
+            )
+    if centre is not None:
+        y, x = to_screen(centre[0] + 0.5, centre[1] + 0.5, region, shape)
+        ry = radius * (region[1] - region[0]) / shape[0]
+        rx = radius * (region[3] - region[2]) / shape[1]
+        ellipse = f'<ellipse cx="{x:.2f}" cy="{y:.2f}" rx="{{}}" ry="{{}}" class="{{}}"/>'
+        parts += [
+            ellipse.format(round(rx, 2), round(ry, 2), "probe"),
+            ellipse.format(0.8, 0.8, "probed"),
+        ]
+    return "".join([*parts, "</svg>"])
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over the steps of an episode.
+
+    Attributes:
+        steps: `[n]` int, increasing, at which the values are known.
+        values: `[n]` float; NaN, where there is none, makes a gap.
+        colour: of the line.
+    """
+
+    steps: np.ndarray
+    values: np.ndarray
+    colour: str
+
+    def at(self, step: int) -> float:
+        """Return the value at a step, NaN where it is not known."""
+        found = np.flatnonzero(self.steps == step)
+        return float(self.values[found[0]]) if found.size else float("nan")
+
+    def pieces(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the (steps, values) between the gaps."""
+        finite = np.isfinite(self.values)
+        ends = np.flatnonzero(np.diff(finite)) + 1
+        parts = zip(np.split(self.steps, ends), np.split(self.values, ends), strict=True)
+        return [part for part in parts if part[1].size and np.isfinite(part[1][0])]
+
+
+def value_curves(exploration: Exploration, eyes: str) -> dict[str, Curve]:
+    """Return agent -> its values: the player's, and those of who looks on."""
+    curves = {}
+    names = dict.fromkeys((exploration.player.name, eyes))
+    for name, tone in zip(names, VALUE_COLOURS, strict=False):
+        values = exploration.watcher(name)[1].values
+        if values is not None:
+            curves[name] = Curve(np.arange(len(values)), values, tone)
+    return curves
+
+
+def attention_curves(exploration: Exploration, eyes: str, knobs: Knobs) -> dict[str, Curve]:
+    """Return object -> attention on it, as far as it is known."""
+    steps, attention = exploration.attention(eyes, knobs)
+    return {name: Curve(steps, values, colour(name)) for name, values in attention.items()}
+
+
+def curve_svg(curves: Mapping[str, Curve], trajectory: Trajectory, *, zero: bool = False) -> str:
+    """Draw curves over the steps of an episode, 1000 x 100 units, to be stretched to any size.
+
+    Args:
+        curves: by name.
+        trajectory: its ends of episodes are marked by lines, and its rewards at the bottom.
+        zero: whether a line at 0 is drawn, and kept in sight.
+    """
+    low, high = value_range([curve.values for curve in curves.values()], zero)
+    unit = 1000 / max(len(trajectory) - 1, 1)
+    parts = ['<svg viewBox="0 0 1000 100" preserveAspectRatio="none">']
+
+    def upright(step: int, top: int, kind: str, stroke: str = "") -> str:
+        x = f"{step * unit:.1f}"
+        stroke = stroke and f' stroke="{stroke}"'
+        return f'<line x1="{x}" x2="{x}" y1="{top}" y2="100" class="{kind}"{stroke}/>'
+
+    starts = np.flatnonzero(np.diff(trajectory.episode)) + 1
+    parts += [upright(step, 0, "start") for step in starts.tolist()]
+    if zero:
+        y = f"{height_of(0.0, low, high):.1f}"
+        parts.append(f'<line x1="0" x2="1000" y1="{y}" y2="{y}" class="zero"/>')
+    for curve in curves.values():
+        for steps, values in curve.pieces():
+            points = " ".join(
+                f"{step * unit:.1f},{height_of(value, low, high):.1f}"
+                for step, value in zip(steps.tolist(), values.tolist(), strict=True)
+            )
+            parts.append(f'<polyline points="{points}" stroke="{curve.colour}"/>')
+    for step in np.flatnonzero(trajectory.rewards).tolist():
+        tone = WON if trajectory.rewards[step] > 0 else LOST
+        parts.append(upright(step, 93, "won", tone))
+    return "".join([*parts, "</svg>"])
+
+
+def value_range(curves: Sequence[np.ndarray], zero: bool = False) -> tuple[float, float]:
+    """Return the ends of an axis that shows all finite values; (0, 1) where there is none."""
+    finite = np.concatenate([np.asarray(c, float)[np.isfinite(c)] for c in curves] or [[]])
+    if zero:
+        finite = np.append(finite, 0.0)
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def height_of(value: float, low: float, high: float) -> float:
+    """Return the y of a value in `curve_svg`: 90 at the low end, 6 at the high end."""
+    return 90 - 84 * (value - low) / (high - low)
+
+
+def full_brightness(gain: Sequence[float], knobs: Knobs) -> str:
+    """Say which scores are drawn at full brightness."""
+    levels = [
+        f"{255 / (knobs.gain * each):.2g} ({head})"
+        for each, head in zip(gain, HEADS, strict=False)
+        if each and knobs.heads in (head, "both")
+    ]
+    return f"full brightness at S = {', '.join(levels)}" if levels else "the maps are zero"
+
+
+def legend_html(title: str, curves: Mapping[str, Curve], step: int, note: str = "") -> str:
+    """Name the curves of a plot, with their values at the cursor."""
+    parts = [f'<span class="al-heading">{escape(title)}</span>']
+    for name, curve in curves.items():
+        value = curve.at(step)
+        number = f"{value:.2f}" if np.isfinite(value) else "–"
+        key = f'<i style="background:{curve.colour}"></i>{escape(name)} <b>{number}</b>'
+        parts.append(f'<span class="al-key">{key}</span>')
+    parts.append(f'<span class="al-note">{escape(note)}</span>')
+    return f'<div class="al-legend">{"".join(parts)}</div>'
+
+
+def heading_html(exploration: Exploration, step: int, action: str) -> str:
+    """Say who plays what, and where in the episode this is."""
+    trajectory = exploration.trajectory
+    episode = trajectory.episode[step]
+    before = (trajectory.episode == episode) & (np.arange(len(trajectory)) < step)
+    score = trajectory.rewards[before].sum()
+    title = GAMES[exploration.player.game].title
+    seed = trajectory.origin["seed"] + int(episode)
+    return (
+        f'<div class="al-title"><h1>{escape(exploration.player.name)} plays {title}</h1><span>'
+        f"seed {seed} · step {step} of {len(trajectory) - 1} · score {score:g} · "
+        f"does <b>{action}</b></span></div>"
+    )
+
+
+def screen_note_html(player: str, eyes: str, gain: Sequence[float], knobs: Knobs) -> str:
+    """Say whose maps are drawn, in which colours and how bright."""
+    whose = "" if eyes == player else f"<b>{escape(eyes)}</b> looks on. "
+    return (
+        f'<div class="al-note">{whose}<i class="al-actor"></i>blue: moves the actor'
+        f'<i class="al-critic"></i>red: moves the critic; {full_brightness(gain, knobs)}</div>'
+    )
+
+
+def observed_note_html(centre: tuple[int, int] | None) -> str:
+    """Say what the picture of the observation shows."""
+    what = "as it is after the blur" if centre else "the newest screen, as the network gets it"
+    return f'<div class="al-note">{what}</div>'
+
+
+def bars_html(explanation: Explanation, probe: Probe | None = None) -> str:
+    """Draw the probability of every action by name; after a probe, what became of it."""
+    rows = []
+    for name, share in explanation.probabilities.items():
+        done = " al-done" if name == explanation.action else ""
+        after = "" if probe is None else probe.probabilities[name]
+        second = "" if probe is None else f'<i class="al-after" style="width:{after:.1%}"></i>'
+        number = f"{share:.2f}" if probe is None else f"{share:.2f} → {after:.2f}"
+        rows.append(
+            f'<div class="al-bar{done}"><span>{escape(name)}</span>'
+            f'<div><i style="width:{share:.1%}"></i>{second}</div><b>{number}</b></div>'
+        )
+    return f'<div class="al-bars">{"".join(rows)}</div>'
+
+
+def probe_html(probe: Probe | None, centre: tuple[int, int] | None, actions: Sequence[str]) -> str:
+    """Say what the perturbation at a pixel did to the logits and the value."""
+    if probe is None:
+        return (
+            '<div class="al-probe al-note">Click the screen: the region around that pixel is '
+            "blurred, and you see how far the decision moves.</div>"
+        )
+    before, after = probe.logits
+    moved = int(np.abs(after - before).argmax())
+    distance = f"{np.sqrt(2 * probe.actor_score):.3g}"
+    rows = [
+        ("logits moved by", distance, f"S = {probe.actor_score:.2g}"),
+        (f"most: {actions[moved]}", f"{after[moved] - before[moved]:+.3g}", ""),
+    ]
+    if probe.value is not None:
+        moved_by = probe.value[1] - probe.value[0]
+        rows.append(("value moved by", f"{moved_by:+.3g}", f"S = {probe.critic_score:.2g}"))
+    cells = "".join(
+        f"<tr><td>{escape(name)}</td><td><b>{number}</b></td><td>{note}</td></tr>"
+        for name, number, note in rows
+    )
+    return (
+        f'<div class="al-probe">Blurred at row {centre[0]}, column {centre[1]}'
+        f"<table>{cells}</table></div>"
+    )
+
+
+def view_figure(
+    panels: Sequence[Panel],
+    values: Mapping[str, Curve],
+    attention: Mapping[str, Curve],
+    step: int,
+    length: int,
+    caption: str,
+) -> Figure:
+    """Draw the explorer's view as a figure: screens above the curves of the episode.
+
+    Args:
+        panels: screen, observation and so on.
+        values: agent -> its values.
+        attention: object -> attention on it.
+        step: where the cursor stands.
+        length: T, of the episode.
+        caption: what stands below.
+    """
+    plots = {"value": values, "NSS": attention}
+    plots = {label: curves for label, curves in plots.items() if curves}
+    with house_style():
+        figure, axes = lay_out([panels], [1.5] * len(plots), caption)
+        for each, (label, curves) in zip(axes, plots.items(), strict=True):
+            for name, curve in curves.items():
+                each.plot(curve.steps, curve.values, color=curve.colour, lw=1.1, label=name)
+            each.axvline(step, color="0.3", lw=1)
+            each.set(ylabel=label, xlim=(0, length - 1))
+            legend_above(each)
+        axes[-1].set_xlabel("agent step")
+    return figure
+
+
+def brief(number: int) -> str:
+    """Write a number of steps briefly: 40M, 1.2M, 350k."""
+    for unit, size in (("M", 1_000_000), ("k", 1000)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return str(number)
+
+
+def clip_frames(
+    explanations: Sequence[Explanation], steps: Sequence[int], title: str
+) -> np.ndarray:
+    """Return the frames `[T, height, width, 3]` uint8 of a clip with the step and the action."""
+    images = np.stack([explanation.image for explanation in explanations])
+    captions = [
+        f"step {step}   {explanation.action}"
+        for step, explanation in zip(steps, explanations, strict=True)
+    ]
+    return movie_frames({title: images}, captions)

@@ -1,0 +1,323 @@
+"""The explorer in a notebook or, through Voilà, as a web page."""
+
+import asyncio
+import time
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from atarilens.agents import Agent, list_agents, load_agent
+from atarilens.explorer import drawing, keep
+from atarilens.explorer.decision import Knobs, checkpoints, replays_of
+from atarilens.explorer.exploration import Exploration
+from atarilens.explorer.panels import NEW, PLAYER, Panels, agent_names
+from atarilens.paths import BUILD
+from atarilens.trajectories import replay, rollout
+
+IDLE = 0.4  # s without a change after which attention is computed in the background
+RESOLUTION = 2  # steps between the points of the attention curves
+WRITTEN = BUILD / "explorer"
+MOVES = {"ArrowLeft": -1, "ArrowDown": -1, "ArrowRight": 1, "ArrowUp": 1}
+MOVES |= {"PageDown": -10, "PageUp": 10, "Home": -(10**6), "End": 10**6}
+SHIFTS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowRight": (0, 1)}
+
+
+class Explorer(Panels):
+    """The page. Its widgets are attributes (`Panels`); what it knows is `self.exploration`.
+
+    Args:
+        agent: name of the agent that plays first, or an `Agent` of your own; by default the first
+            strong agent that is here.
+        seed: of its episode.
+        steps: length of an episode that is played anew.
+        greedy: whether the likeliest action is taken; otherwise actions are drawn.
+        replay: name of a stored replay to start from, or None.
+
+    Attributes:
+        exploration: the episode, and what was computed about it.
+        centre: (row, column) of the probed pixel of the observation, or None.
+    """
+
+    def __init__(
+        self,
+        agent: str | Agent = "",
+        seed: int = 0,
+        steps: int = 300,
+        greedy: bool = False,
+        replay: str | None = None,
+    ):
+        first = load_agent(agent or default_agent()) if isinstance(agent, str) else agent
+        self._own = {} if isinstance(agent, str) else {agent.name: agent}
+        names = agent_names(first.game, self._own)
+        super().__init__(first.game, names, first.name, seed, steps, greedy, replay)
+        self.exploration: Exploration | None = None
+        self.centre: tuple[int, int] | None = None
+        self._quiet = False  # while widgets change together
+        self._changed_at = 0.0
+        self._task: asyncio.Task | None = None
+        self._connect()
+        self.load()
+
+    def _connect(self) -> None:
+        self.game.observe(self._on_game, "value")
+        self.agent.observe(self._on_agent, "value")
+        for part in (self.episode, self.seed, self.steps, self.actions):
+            part.observe(lambda _: self.load(), "value")
+        self.another.on_click(lambda _: self.play_another())
+        self.watcher.observe(self._on_watcher, "value")
+        self.learning.observe(self._on_learning, "value")
+        knobs = self.method, self.heads, self.stride, self.radius, self.gain, self.objects
+        for part in (self.step, *knobs):
+            part.observe(lambda _: self.draw(), "value")
+        self.back.on_click(lambda _: self.go(self.step.value - 1))
+        self.forward.on_click(lambda _: self.go(self.step.value + 1))
+        self.forget.on_click(lambda _: self.probe(None))
+        for part in (self.screen, self.observed, self.value_curve, self.attention_curve):
+            part.observe(self._on_picture, "event")
+        self.save_view.on_click(lambda _: self._guarded(self.write_view))
+        self.save_clip.on_click(lambda _: self._guarded(self.write_clip))
+
+    # -- what people do
+
+    def _on_game(self, change) -> None:
+        if self._quiet:
+            return
+        self._quiet = True
+        self.agent.options = agent_names(change["new"], self._own)
+        self.episode.options = [NEW, *replays_of(change["new"])]
+        self._quiet = False
+        self.load()
+
+    def _on_agent(self, change) -> None:
+        if not self._quiet:
+            self._quiet, self.episode.value = True, NEW
+            self._quiet = False
+            self.load()
+
+    def _on_watcher(self, change) -> None:
+        if not self._quiet:
+            self._quiet = True
+            if self.eyes in [name for _, name in self.learning.options]:
+                self.learning.value = self.eyes
+            self._quiet = False
+            self.draw()
+
+    def _on_learning(self, change) -> None:
+        if not self._quiet:
+            self.watcher.value = PLAYER if change["new"] == self.player else change["new"]
+
+    def _on_picture(self, change) -> None:
+        event, picture = change["new"], change["owner"]
+        if event["kind"] == "key":
+            self._on_key(event)
+        elif picture in (self.value_curve, self.attention_curve):
+            self.go(round(event["x"] * self.step.max))
+        else:
+            agent, seen = self.exploration.watcher(self.eyes)
+            region = agent.region if picture is self.screen else None
+            shape = seen.observations.shape[-2:]
+            self.probe(drawing.pixel_at(event["x"], event["y"], region, shape))
+
+    def _on_key(self, event) -> None:
+        key = event["key"]
+        if key == " ":
+            self.play.playing = not self.play.playing
+        elif key == "Escape":
+            self.probe(None)
+        elif event["shift"] and key in SHIFTS and self.centre:
+            self.probe(tuple(np.add(self.centre, SHIFTS[key]).tolist()))
+        else:
+            self.go(self.step.value + MOVES[key])
+
+    # -- what can be done
+
+    @property
+    def player(self) -> str:
+        """Name of the agent that played."""
+        return self.exploration.player.name
+
+    @property
+    def eyes(self) -> str:
+        """Name of the agent whose maps are shown."""
+        return self.player if self.watcher.value == PLAYER else self.watcher.value
+
+    @property
+    def knobs(self) -> Knobs:
+        """How the screen is explained."""
+        parts = self.method, self.stride, self.radius, self.gain, self.heads
+        return Knobs(*(part.value for part in parts))
+
+    def load(self) -> None:
+        """Play an episode with the chosen agent, or re-create the chosen replay."""
+        if not self._quiet:
+            self._guarded(self._load)
+
+    def play_another(self) -> None:
+        """Play the episode of the next seed."""
+        self._quiet, self.episode.value = True, NEW
+        self._quiet = False
+        self.seed.value += 1
+
+    def _load(self) -> None:
+        self.play.playing = False
+        if self.episode.value == NEW:
+            name = self.agent.value
+            self._say(f"{name} plays …")
+            agent = self._own.get(name) or load_agent(name)
+            settings = {"greedy": self.actions.value}
+            trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
+        else:
+            self._say(f"{self.episode.value} is played again …")
+            trajectory = replay(self.episode.value)
+            agent = load_agent(trajectory.origin["agent"])
+        self._quiet = True
+        try:
+            self.exploration = Exploration(agent, trajectory, self._own)
+            self.centre = None
+            self.agent.value = agent.name
+            self.step.value = self.play.value = 0
+            self.step.max = self.play.max = len(trajectory) - 1
+            others = [name for name in self.agent.options if name != agent.name]
+            self.watcher.options = [PLAYER, *others]
+            self.watcher.value = PLAYER
+            stages = {} if agent.name in self._own else checkpoints(agent.name)
+            self.learning.disabled = len(stages) < 2
+            if self.learning.disabled:
+                self.learning.options = [("no checkpoints", PLAYER)]
+            else:
+                named = [(f"{drawing.brief(n)} steps", name) for name, n in stages.items()]
+                self.learning.options = named
+                self.learning.value = agent.name if agent.name in stages else named[-1][1]
+        finally:
+            self._quiet = False
+        self._say("")
+        self.draw()
+
+    def go(self, step: int) -> None:
+        """Show another step."""
+        self.step.value = int(np.clip(step, 0, self.step.max))
+
+    def probe(self, centre: tuple[int, int] | None) -> None:
+        """Perturb one pixel (row, column) of the observation, or none."""
+        shape = self.exploration.watcher(self.eyes)[1].observations.shape[-2:]
+        self.centre = None if centre is None else tuple(np.clip(centre, 0, np.subtract(shape, 1)))
+        self.draw()
+
+    def write_view(self) -> Path:
+        """Write what is shown as a figure, PNG and JSON, into `build/explorer`."""
+        shown = self.exploration, self.eyes, self.step.value, self.knobs
+        return self._written(keep.write_view(*shown, WRITTEN, self.centre))
+
+    def write_clip(self) -> Path:
+        """Write the next steps with their maps as a GIF or MP4 into `build/explorer`."""
+        first = self.step.value
+        steps = range(first, min(first + self.clip_steps.value, len(self.exploration)))
+        self._say(f"filming {len(steps)} steps …")
+        name = f"{keep.stem(self.exploration, self.eyes, first)}.{self.clip_kind.value.lower()}"
+        shown = self.exploration, self.eyes, steps, self.knobs
+        return self._written(keep.write_clip(*shown, WRITTEN / name))
+
+    def _written(self, path: Path) -> Path:
+        self._say(f"written: {path.relative_to(BUILD.parent)}")
+        return path
+
+    # -- what is shown
+
+    def draw(self) -> None:
+        """Bring every panel up to date."""
+        if self._quiet or self.exploration is None:
+            return
+        self._changed_at = time.monotonic()
+        self._guarded(self._draw)
+        self._fill_in_when_idle()
+
+    def _draw(self) -> None:
+        step, knobs, eyes = self.step.value, self.knobs, self.eyes
+        agent, seen = self.exploration.watcher(eyes)
+        explanation = self.exploration.explain(eyes, step, knobs)
+        probe = self.centre and self.exploration.probe(eyes, step, self.centre, knobs)
+        shape = height, width = seen.observations.shape[-2:]
+        marks = explanation.boxes if self.objects.value else {}, self.centre, knobs.radius
+        self.screen.image = drawing.png(explanation.image)
+        self.screen.drawing = drawing.marks_svg((210, 160), *marks, agent.region, shape)
+        read = probe.observation[-1] if probe else explanation.observation
+        self.observed.image = drawing.png(read)
+        self.observed.drawing = drawing.marks_svg(shape, *marks, (0, height, 0, width), shape)
+        self.heading.value = drawing.heading_html(self.exploration, step, explanation.action)
+        gain = self.exploration.gain(eyes, knobs)
+        self.screen_note.value = drawing.screen_note_html(self.player, eyes, gain, knobs)
+        self.observed_note.value = drawing.observed_note_html(self.centre)
+        self.bars.value = drawing.bars_html(explanation, probe)
+        self.probed.value = drawing.probe_html(probe, self.centre, agent.action_meanings)
+        self.forget.disabled = self.centre is None
+        self.stride.disabled = self.radius.disabled = knobs.method == "jacobian"
+        self.radius.disabled &= self.centre is None
+        self._draw_curves(step, knobs)
+
+    def _draw_curves(self, step: int, knobs: Knobs) -> None:
+        exploration, eyes = self.exploration, self.eyes
+        values = drawing.value_curves(exploration, eyes)
+        self.value_curve.drawing = drawing.curve_svg(values, exploration.trajectory)
+        self.value_legend.value = drawing.legend_html(
+            "Value", values, step, "marks below: points won and lost"
+        )
+        attention = drawing.attention_curves(exploration, eyes, knobs)
+        svg = drawing.curve_svg(attention, exploration.trajectory, zero=True)
+        self.attention_curve.drawing = svg
+        head = "critic" if knobs.heads == "critic" else "actor"
+        self.attention_legend.value = drawing.legend_html(
+            f"Attention of the {head}", attention, step, "mean standardised saliency; 0 is chance"
+        )
+        cursor = step / max(len(exploration) - 1, 1)
+        self.value_curve.cursor = self.attention_curve.cursor = cursor
+
+    def _fill_in_when_idle(self) -> None:
+        """Let the event loop, where there is one, compute attention while nobody does anything."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if self._task is None or self._task.done():
+            self._task = loop.create_task(self._fill_in())
+
+    async def _fill_in(self) -> None:
+        drawn = time.monotonic()
+        while True:
+            await asyncio.sleep(0.005)  # what people do comes first
+            if time.monotonic() - self._changed_at < IDLE:
+                continue
+            shown = self.eyes, self.knobs
+            step = self.exploration.next_unknown(*shown, RESOLUTION)
+            if step is not None:
+                self.exploration.explain(shown[0], step, shown[1])
+            if step is None or time.monotonic() - drawn > 1:
+                self._draw_curves(self.step.value, shown[1])
+                drawn = time.monotonic()
+            if step is None:
+                return
+
+    def _say(self, text: str, error: bool = False) -> None:
+        kind = "al-error" if error else "al-status"
+        self.status.value = f'<div class="{kind}">{escape(text)}</div>' if text else ""
+
+    def _guarded(self, work, *arguments) -> None:
+        """Do some work; what goes wrong for a choice that was made is said on the page."""
+        try:
+            work(*arguments)
+        except (ValueError, OSError) as error:
+            self._say(str(error), error=True)
+
+    def _repr_mimebundle_(self, **kwargs):
+        return self.page._repr_mimebundle_(**kwargs)
+
+
+def default_agent() -> str:
+    """Return the first strong agent that is stored here, else an untrained one."""
+    strong = [f"{game}-strong" for game in ("breakout", "pong", "spaceinvaders")]
+    return next((name for name in strong if name in list_agents()), "untrained-pong")
+
+
+def explore(agent: str | Agent = "", **settings) -> Explorer:
+    """Make the explorer; as the last expression of a cell it is shown. See `Explorer`."""
+    return Explorer(agent, **settings)

@@ -1,0 +1,133 @@
+"""The widgets of the explorer's page and where they stand; what they do is in `page`."""
+
+import ipywidgets as widgets
+
+from atarilens.explorer.decision import agents_of, replays_of
+from atarilens.explorer.picture import Picture
+from atarilens.games import GAMES
+
+NEW = "a new one"
+PLAYER = "the player itself"
+TICK = 125  # ms between the steps of a playing episode
+HEADS = [("actor and critic", "both"), ("actor", "actor"), ("critic", "critic")]
+METHODS = [("Perturbation", "perturbation"), ("Jacobian", "jacobian")]
+
+
+class Panels:
+    """Every widget of the page, `self.page`, laid out by `picture.css`; nothing happens yet.
+
+    Args:
+        game: key of `games.GAMES`.
+        agents: names to choose from.
+        agent: the one chosen.
+        seed: of the episode.
+        steps: of an episode that is played anew.
+        greedy: whether the likeliest action is taken.
+        replay: name of the chosen replay, or None.
+    """
+
+    def __init__(self, game, agents, agent, seed, steps, greedy, replay):
+        games = [(facts.title, name) for name, facts in GAMES.items()]
+        self.game = dropdown("Game", games, game)
+        self.agent = dropdown("Agent", agents, agent)
+        self.episode = dropdown("Episode", [NEW, *replays_of(game)], replay or NEW)
+        self.seed = number("Seed", seed, 0, 2**31 - 1)
+        self.steps = number("Steps", steps, 10, 3000)
+        self.actions = dropdown("Actions", [("sampled", False), ("greedy", True)], greedy)
+        self.another = widgets.Button(description="Another episode", button_style="primary")
+        self.heading, self.status = widgets.HTML(), widgets.HTML()
+        choices = (self.game, self.agent, self.episode, self.seed, self.steps, self.actions)
+        cards = self._screen(), self._seen(), self._knobs(), self._curves()
+        self.page = box(
+            "atarilens",
+            box("al-head", self.heading, self.status),
+            box("al-choose", *choices, self.another),
+            box("al-body", *cards),
+        )
+
+    def _screen(self) -> widgets.Box:
+        self.screen = Picture(label="game screen with saliency")
+        self.screen_note = widgets.HTML()
+        self.play = widgets.Play(interval=TICK, max=0, show_repeat=False)
+        self.back = widgets.Button(icon="step-backward", tooltip="one step back")
+        self.forward = widgets.Button(icon="step-forward", tooltip="one step on")
+        self.step = widgets.IntSlider(max=0, description="Step")
+        widgets.jslink((self.play, "value"), (self.step, "value"))
+        self.save_view = widgets.Button(description="View as PNG", icon="camera")
+        self.save_clip = widgets.Button(description="Clip of", icon="film")
+        self.clip_steps = widgets.BoundedIntText(60, min=2, max=600)
+        self.clip_kind = widgets.Dropdown(options=["GIF", "MP4"])
+        clip = self.save_clip, self.clip_steps, widgets.Label("steps as"), self.clip_kind
+        return box(
+            "al-card al-screen",
+            self.screen,
+            self.screen_note,
+            box("al-transport", self.play, self.back, self.forward, self.step),
+            box("al-saving", self.save_view, *clip),
+        )
+
+    def _seen(self) -> widgets.Box:
+        self.observed = Picture(label="what the network reads")
+        self.observed_note, self.bars = widgets.HTML(), widgets.HTML()
+        heading = title("What the network reads")
+        parts = heading, self.observed, self.observed_note, title("What it would do"), self.bars
+        return box("al-card al-seen", *parts)
+
+    def _knobs(self) -> widgets.Box:
+        self.method = widgets.ToggleButtons(
+            options=METHODS,
+            tooltips=["blur a region and see what changes", "the gradient at every pixel"],
+        )
+        self.watcher = dropdown("Eyes of", [PLAYER], PLAYER)
+        self.learning = widgets.SelectionSlider(options=[("–", PLAYER)], description="Training")
+        self.heads = dropdown("Heads", HEADS, "both")
+        self.stride = widgets.IntSlider(5, min=2, max=10, description="Stride")
+        self.radius = widgets.FloatSlider(5, min=1, max=12, step=0.5, description="Radius")
+        self.radius.readout_format = ".1f"
+        self.gain = widgets.FloatLogSlider(1, min=-1.5, max=1.5, step=0.1, description="Gain")
+        self.gain.readout_format = ".2f"
+        self.objects = widgets.Checkbox(False, description="Show objects", indent=False)
+        self.probed = widgets.HTML()
+        self.forget = widgets.Button(description="Forget the pixel", disabled=True)
+        knobs = self.method, self.watcher, self.learning, self.heads
+        knobs += self.stride, self.radius, self.gain, self.objects
+        heading = title("Whose eyes, and how")
+        return box(
+            "al-card al-knobs", heading, *knobs, title("One pixel"), self.probed, self.forget
+        )
+
+    def _curves(self) -> widgets.Box:
+        self.value_curve = Picture(label="value over the episode", drag=True)
+        self.attention_curve = Picture(label="attention over the episode", drag=True)
+        self.value_legend, self.attention_legend = widgets.HTML(), widgets.HTML()
+        value = self.value_legend, self.value_curve
+        return box("al-card al-curves", *value, self.attention_legend, self.attention_curve)
+
+
+def agent_names(game: str, own: dict) -> list[str]:
+    """Return the agents of a game: the user's own, name -> Agent, before the stored ones."""
+    mine = [name for name, agent in own.items() if agent.game == game]
+    return [*mine, *(name for name in agents_of(game) if name not in mine)]
+
+
+def dropdown(label: str, options, value) -> widgets.Dropdown:
+    """Make a labelled dropdown."""
+    return widgets.Dropdown(options=options, value=value, description=label)
+
+
+def number(label: str, value: int, low: int, high: int) -> widgets.BoundedIntText:
+    """Make a field for a whole number, which counts when it is left or Enter is pressed."""
+    return widgets.BoundedIntText(value, min=low, max=high, description=label)
+
+
+def box(classes: str, *children) -> widgets.Box:
+    """Put widgets into a box of CSS classes."""
+    made = widgets.Box(children)
+    for name in classes.split():
+        made.add_class(name)
+    return made
+
+
+def title(text: str) -> widgets.HTML:
+    """Make the heading of a panel."""
+    return widgets.HTML(f'<div class="al-heading">{text}</div>')
