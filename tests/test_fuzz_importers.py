@@ -88,11 +88,14 @@ def sentinel(tmp_path_factory):
 @pytest.fixture(scope="module", autouse=True)
 def little_room():
     """Allow the process so much more address space than it has, and no more."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, before[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    statm = pathlib.Path("/proc/self/statm")  # Linux only; elsewhere the limit is not enforced
+    if statm.exists():
+        limit = int(statm.read_text().split()[0]) * resource.getpagesize() + ROOM
+        limits = [number for number in (limit, soft, hard) if number != resource.RLIM_INFINITY]
+        resource.setrlimit(resource.RLIMIT_AS, (min(limits), hard))
     yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def read(content: bytes, path, sentinel) -> str | None:
