@@ -19,6 +19,7 @@ from atarilens.views.screens import Panel, enlarge
 
 WIDTH = 8.0  # inches
 DPI = 180
+LETTERS = 132  # of 8 points that fit into the width
 ACTOR_COLOUR, CRITIC_COLOUR, BOTH_COLOUR = "#1414ff", "#ff1414", "#ff14ff"
 PALETTE = sns.color_palette("colorblind")
 CHANCE = "0.45"  # grey of the lines that mark chance
@@ -45,7 +46,8 @@ def house_style() -> AbstractContextManager:
 
 def new_figure(height: float, caption: str) -> Figure:
     """Make an empty figure that keeps room for its caption below."""
-    wrapped = textwrap.fill(" ".join(caption.split()), 132)  # letters of 8 points in 8 inches
+    words = " ".join(caption.split()).replace("95 %", "95\N{NO-BREAK SPACE}%")
+    wrapped = textwrap.fill(words, LETTERS)
     lines = wrapped.count("\n") + 1 if wrapped else 0
     figure = Figure(figsize=(WIDTH, height + 0.17 * lines), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.05, hspace=0.02, wspace=0.02)
@@ -65,10 +67,13 @@ def colour_legend(figure: Figure | SubFigure, critic: bool = True) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.1)
 
 
-def legend_above(axes: Axes, columns: int = 5, **contents) -> None:
-    """Put the legend of an axes above it, where it hides no data."""
-    place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
-    axes.legend(ncols=columns, **place, **contents)
+def legend_above(axes: Axes, handles: Sequence = ()) -> None:
+    """Put the legend of an axes above it, where it hides no data, in as many columns as fit."""
+    handles = handles or axes.get_legend_handles_labels()[0]
+    if handles:
+        longest = max(len(handle.get_label()) for handle in handles)
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
+        axes.legend(handles=handles, ncols=max(1, LETTERS // (longest + 9)), **place)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -331,5 +336,5 @@ def curves_figure(
             axes.annotate(name, (1.01, level), size=8, **place)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(x=0.04)
-        legend_above(axes, columns=3)
+        legend_above(axes)
     return figure

@@ -108,7 +108,8 @@ def common_gain(
 
 def describe_gain(gain: float | Sequence[float]) -> str:
     """Say a gain in words for a caption."""
-    actor, critic = (f"{g:,.0f}" if g >= 100 else f"{g:.3g}" for g in np.broadcast_to(gain, 2))
+    values = np.broadcast_to(gain, 2)
+    actor, critic = (f"{g:,.0f}" if 100 <= g < 1e6 else f"{g:.3g}" for g in values)
     text = f"Gain: {actor} grey levels per squared logit (blue)"
     return text + (f", {critic} per squared value (red)." if critic != "0" else ".")
 
