@@ -14,7 +14,7 @@ import atarilens
 from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.saliency import gaussian_mask, perturb, perturbation_saliency, upsample
 from atarilens.saliency.maps import upsample_paper
-from atarilens.saliency.perturbation import mask_factors
+from atarilens.saliency.masks import mask_factors
 
 REFERENCE = os.environ.get("ATARILENS_REFERENCE")
 needs_reference = pytest.mark.skipif(

@@ -6,9 +6,10 @@ value [B] or None, memory [B, k, M])`. Nothing here knows games, environments, a
 
 from .jacobian import jacobian_saliency
 from .maps import SaliencyMaps, upsample
+from .masks import gaussian_mask, perturb
 from .memory import MemorySaliency, memory_saliency
 from .objects import ObjectAttention, attention_by_object
-from .perturbation import gaussian_mask, perturb, perturbation_saliency
+from .perturbation import perturbation_saliency
 
 __all__ = [
     "MemorySaliency",

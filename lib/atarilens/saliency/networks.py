@@ -1,6 +1,7 @@
 """Call any network of the protocol without leaving a trace in it."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
@@ -134,3 +135,20 @@ def torch_threads() -> int:
     """Return the number of threads that torch had before `one_torch_thread`."""
     with _threads:
         return _thread_users[1] if _thread_users[0] else torch.get_num_threads()
+
+
+def run_on_threads(work, units, threads: int) -> None:
+    """Do the units of work, each with one torch thread, on this thread alone if threads is 1."""
+    if min(threads, len(units)) == 1:
+        for unit in units:
+            work(unit)
+        return
+
+    def quiet(unit) -> None:
+        torch.set_num_threads(1)
+        with torch.no_grad():  # a mode of the thread, not of the process
+            work(unit)
+
+    with ThreadPoolExecutor(min(threads, len(units))) as pool:
+        for _ in pool.map(quiet, units):  # raises what a unit raised
+            pass

@@ -1,21 +1,20 @@
 """Saliency by blurring one region of the observation at a time (Greydanus et al. 2018)."""
 
-from concurrent.futures import ThreadPoolExecutor
+import warnings
 from dataclasses import dataclass
-from functools import lru_cache
 
 import joblib
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from tqdm.auto import tqdm
 
+from . import batched
 from .maps import SaliencyMaps, upsample, upsample_paper
+from .masks import blur_matrix, mask_factors
 from .networks import as_batch, device_of, one_torch_thread, torch_threads, untouched
 
 FRAMES_PER_CHUNK = 8  # fixed, so that results do not depend on who computes which chunk
-CUDA_BYTES = 4 << 30  # memory budget of a batch on a GPU
-ACTIVATIONS = 64  # bytes that a network is taken to need per byte of observation
+METHODS = ("auto", "fast", "torch")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Settings:
     batch_size: int | None
     per_channel: bool
     centred: bool
-    threads: int | None
+    threads: int
+    method: str
 
 
 def perturbation_saliency(
@@ -44,6 +44,7 @@ def perturbation_saliency(
     per_channel: bool = False,
     batch_size: int | None = None,
     threads: int | None = None,
+    method: str = "auto",
     progress: bool = False,
 ) -> SaliencyMaps:
     """Score how far blurring each region of an observation moves the actor and the critic.
@@ -83,7 +84,11 @@ def perturbation_saliency(
             channels are perturbed together.
         batch_size: perturbed observations per forward pass (default: 32 on a CPU, what fits
             4 GiB on a GPU). Changes speed and memory, never the map.
-        threads: CPU threads (default: torch's number). Never changes the map.
+        threads: CPU threads (default: torch's number, or one where joblib runs several jobs).
+            Never changes the map.
+        method: "torch" computes every mask in full, in batches, for any network. "fast" is for the
+            paper's network on a CPU: it recomputes exactly what each mask reaches, with compiled
+            kernels, and agrees within 1e-4 of a grid's maximum. "auto" takes it where it can.
         progress: show a bar over decisions.
 
     Returns:
@@ -100,11 +105,14 @@ def perturbation_saliency(
     """
     if convention not in ("corrected", "paper"):
         raise ValueError(f"convention is {convention!r}, expected 'corrected' or 'paper'")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, expected 'auto', 'fast' or 'torch'")
     _check_positive(stride=stride, mask_sigma=mask_sigma, blur_sigma=blur_sigma)
     _check_whole(stride=stride, batch_size=batch_size, threads=threads)
     observation, memory, single = as_batch(network, observation, memory)
+    threads = threads or (1 if joblib.effective_n_jobs(None) > 1 else torch_threads())
     settings = Settings(
-        int(stride), mask_sigma, blur_sigma, batch_size, per_channel, centred, threads
+        int(stride), mask_sigma, blur_sigma, batch_size, per_channel, centred, threads, method
     )
     actor, critic = _score_chunks(network, observation, memory, settings, progress)
 
@@ -134,65 +142,6 @@ def perturbation_saliency(
     return maps[0] if single else maps
 
 
-def gaussian_mask(centre: tuple[int, int], shape: tuple[int, int], sigma: float) -> np.ndarray:
-    """Return the mask around a pixel: a 5-pixel plus, Gaussian-filtered, divided by its maximum.
-
-    Args:
-        centre: (row, column).
-        shape: (H, W).
-        sigma: px. The filter is cut at 4 sigma and reflects at the edges, as SciPy's does.
-
-    Returns:
-        `[H, W]` float64 in [0, 1].
-    """
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    plus = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= 1
-    mask = gaussian_filter(plus.astype(np.float64), sigma, mode="reflect", truncate=4.0)
-    return mask / mask.max()
-
-
-def perturb(observation, centre, *, mask_sigma: float = 5.0, blur_sigma: float = 3.0) -> np.ndarray:
-    """Return the observation `[C, H, W]` float32 with the region around one pixel blurred."""
-    observation = np.asarray(observation, np.float32)
-    mask = gaussian_mask(centre, observation.shape[-2:], mask_sigma)
-    blurred = gaussian_filter(observation, (0, blur_sigma, blur_sigma))
-    return (observation * (1 - mask) + blurred * mask).astype(np.float32)
-
-
-@lru_cache(maxsize=16)
-def mask_factors(shape: tuple[int, int], stride: int, sigma: float) -> tuple[np.ndarray, ...]:
-    """Return every mask of a grid as the sum of two outer products.
-
-    The filter is linear and separable, and a plus is a row of three plus a column of two, so
-
-        mask(i, j) = rows[0, i] (x) columns[0, j] + rows[1, i] (x) columns[1, j], over peak[i, j]
-
-    equals `gaussian_mask` to rounding, at a fraction of its cost and memory.
-
-    Returns:
-        rows `[2, n, H]`, columns `[2, m, W]` and 1 / peak `[n, m]`, float32.
-    """
-    factors = []
-    for size in shape:
-        spread = gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=4.0)
-        spread = np.pad(spread.T, ((1, 1), (0, 0)))  # [size + 2, size], zeros beyond the edges
-        centres = np.arange(0, size, stride) + 1
-        factors.append((spread[centres], spread[centres - 1] + spread[centres + 1]))
-    (row, row_pair), (column, column_pair) = factors
-    rows, columns = np.stack((row + row_pair, row)), np.stack((column, column_pair))
-    # [n, m]: the maximum over the mask, one row of masks at a time
-    peaks = np.stack(
-        [np.einsum("ry,rjx->jyx", rows[:, i], columns).max((1, 2)) for i in range(len(row))]
-    )
-    return tuple(array.astype(np.float32) for array in (rows, columns, 1 / peaks))
-
-
-@lru_cache(maxsize=16)
-def blur_matrix(size: int, sigma: float) -> np.ndarray:
-    """Return the `[size, size]` float32 matrix of SciPy's `gaussian_filter1d` (reflecting)."""
-    return gaussian_filter1d(np.eye(size), sigma, axis=0).astype(np.float32)
-
-
 def _score_chunks(network, observation, memory, settings, progress):
     """Return the grids `[T, passes, n, m]` of actor and critic, chunk by chunk."""
     starts = range(0, len(observation), FRAMES_PER_CHUNK)
@@ -218,84 +167,35 @@ def _score_chunks(network, observation, memory, settings, progress):
 
 
 def score_frames(network, observation, memory, settings: Settings):
-    """Return the grids `[T, passes, n, m]` float32 of a chunk, in batches through the network."""
+    """Return the grids `[T, passes, n, m]` float32 of a chunk: one unit of work for joblib."""
     device = device_of(network)
-    frames, channels, height, width = observation.shape
-    passes = channels if settings.per_channel else 1
-    factors = mask_factors((height, width), settings.stride, settings.mask_sigma)
-    rows, columns, scale = (torch.from_numpy(factor).to(device) for factor in factors)
-    n, m = scale.shape
-    vertical, horizontal = (
-        torch.from_numpy(blur_matrix(size, settings.blur_sigma)).to(device)
-        for size in (height, width)
-    )
-
+    shape = tuple(observation.shape[-2:])
+    factors = mask_factors(shape, settings.stride, settings.mask_sigma)
     with untouched(network), one_torch_thread(), torch.no_grad():
         observation, memory = observation.to(device), memory.to(device)
-        base_logits, base_value, _ = network(observation, memory)
-        difference = vertical @ observation @ horizontal.T - observation  # [T, C, H, W]
-        actor = torch.empty(frames * passes * n * m, device=device)
-        critic = None if base_value is None else torch.empty_like(actor)
-
-        def score(batch: slice) -> None:
-            index = torch.arange(len(actor), device=device)[batch]
-            frame, index = index // (passes * n * m), index % (passes * n * m)
-            channel, i, j = index // (n * m), index % (n * m) // m, index % m
-            mask = torch.einsum("rby,rbx->byx", rows[:, i], columns[:, j])
-            mask = (mask * scale[i, j, None, None])[:, None]  # [B, 1, H, W]
-            if settings.per_channel:
-                mask = (
-                    mask
-                    * (torch.arange(channels, device=device) == channel[:, None])[:, :, None, None]
-                )
-            perturbed = torch.addcmul(observation[frame], difference[frame], mask)
-            logits, value, _ = network(_channels_last(perturbed), memory[frame])
-            change = logits - base_logits[frame]
-            if settings.centred:
-                change = change - change.mean(1, keepdim=True)
-            actor[batch] = 0.5 * change.square().sum(1)
-            if critic is not None:
-                critic[batch] = 0.5 * (value - base_value[frame]).reshape(-1).square()
-
-        size = settings.batch_size or _batch_size(observation)
-        batches = [slice(start, start + size) for start in range(0, len(actor), size)]
-        _run(score, batches, settings.threads if device.type == "cpu" else 1)
-
-    shape = (frames, passes, n, m)
-    actor, critic = (
-        None if grid is None else grid.cpu().numpy().reshape(shape) for grid in (actor, critic)
-    )
-    return actor, critic
+        # In float64, so that the blur of a constant is that constant to the last bit.
+        vertical, horizontal = (
+            torch.from_numpy(blur_matrix(size, settings.blur_sigma)).to(device) for size in shape
+        )
+        blurred = (vertical @ observation.double() @ horizontal.T).float()
+        arguments = (network, observation, memory, blurred - observation, factors, settings)
+        grids = None if settings.method == "torch" else _score_fast(*arguments)
+        return batched.score(*arguments) if grids is None else grids
 
 
-def _run(work, batches, threads) -> None:
-    """Do the batches on threads of one torch thread each; the caller's thread alone if it is 1."""
-    threads = min(threads or torch_threads(), len(batches))
-    if threads == 1:
-        for batch in batches:
-            work(batch)
-        return
+def _score_fast(network, observation, memory, difference, factors, settings):
+    """Return what `batched.score` would, from the fast path, or None where that cannot be had."""
+    try:
+        from . import fast  # needs Numba, and takes a second to import
 
-    def quiet(batch):
-        torch.set_num_threads(1)
-        with torch.no_grad():  # a mode of the thread, not of the process
-            work(batch)
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(quiet, batches):
-            pass
-
-
-def _batch_size(observation: torch.Tensor) -> int:
-    """Return how many perturbed observations go through the network together."""
-    if observation.device.type == "cpu":
-        return 32  # more than 32 spill the caches
-    return max(1, CUDA_BYTES // (ACTIVATIONS * observation[0].numel() * 4))
-
-
-def _channels_last(batch: torch.Tensor) -> torch.Tensor:
-    """Return the batch with channels innermost in memory, also where there is only one channel."""
-    return batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        grids = fast.score(network, observation, memory, difference, factors, settings)
+        reason = "the paper's network on a CPU, with channels together"
+    except Exception as error:  # of Numba or LLVM: it must not cost the user the map
+        warnings.warn(f"the fast path failed, using PyTorch: {error}", RuntimeWarning, stacklevel=2)
+        grids, reason = None, f"kernels that compile ({error})"
+    if grids is None and settings.method == "fast":
+        raise ValueError(f"method 'fast' needs {reason}; use 'auto' or 'torch'")
+    return grids
 
 
 def _check_positive(**values) -> None:

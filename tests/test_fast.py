@@ -1,0 +1,260 @@
+"""The fast CPU path gives what PyTorch gives, whatever the threads, or steps aside."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.saliency import fast, kernels, perturbation_saliency
+
+
+@pytest.fixture(params=["lstm", "gru"])
+def network(request):
+    return lively(request.param)
+
+
+def lively(cell, actions=5):
+    network = initialise(RecurrentActorCritic(actions, cell), seed=1).eval()
+    with torch.no_grad():
+        network.actor_linear.weight.mul_(100)
+        getattr(network, cell).weight_ih.mul_(3)
+        for name, parameter in network.named_parameters():
+            if name.endswith("bias"):
+                parameter.copy_(torch.linspace(-0.3, 0.2, len(parameter)))
+    return network
+
+
+def moments(network, count, seed=0):
+    """Blocks on a constant background, as a screen has them, and memories."""
+    generator = np.random.default_rng(seed)
+    observations = np.full((count, 1, 80, 80), 0.3, np.float32)
+    for observation in observations:
+        for top, left in generator.integers(0, 76, (4, 2)):
+            observation[0, top : top + 4, left : left + 6] = generator.random()
+    memory = generator.uniform(-1, 1, (count, *network.memory_shape)).astype(np.float32)
+    return observations, memory
+
+
+def assert_equal(maps, expected, tolerance=1e-4):
+    for grid in ("actor_grid", "critic_grid"):
+        one, other = getattr(maps, grid), getattr(expected, grid)
+        assert one.shape == other.shape
+        for t in range(len(one)):
+            assert other[t].max() > 1e-6
+            assert np.abs(one[t] - other[t]).max() <= tolerance * other[t].max()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"stride": 7, "mask_sigma": 3.0, "blur_sigma": 2.0},
+        {"stride": 16, "mask_sigma": 12.0, "centred": True},
+        {"stride": 20, "threads": 2},
+    ],
+)
+def test_equals_torch(network, settings):
+    observations, memory = moments(network, 3)
+    expected = perturbation_saliency(network, observations, memory, method="torch", **settings)
+    maps = perturbation_saliency(network, observations, memory, method="fast", **settings)
+    assert_equal(maps, expected)
+
+
+def test_busy_picture_equals_torch(network):
+    observations = np.random.default_rng(0).random((2, 1, 80, 80), dtype=np.float32)
+    memory = moments(network, 2)[1]
+    expected = perturbation_saliency(network, observations, memory, method="torch", stride=9)
+    maps = perturbation_saliency(network, observations, memory, method="fast", stride=9)
+    assert_equal(maps, expected)
+
+
+def test_where_the_blur_changes_nothing_the_score_is_zero(network):
+    observations, memory = moments(network, 1)
+    observations[:] = 0.3
+    observations[0, 0, 40:44, 40:46] = 0.8
+    maps = perturbation_saliency(network, observations, memory, method="fast")
+    assert maps.actor_grid[0, 8, 8] > 0
+    assert maps.actor_grid[0, 0, 0] == 0  # 21 px of mask and 12 px of blur do not reach it
+    assert maps.critic_grid[0, 0, 0] == 0
+
+
+def test_threads_batches_and_company_do_not_change_a_bit(network):
+    observations, memory = moments(network, 10)
+    expected = perturbation_saliency(network, observations, memory, threads=1, method="fast")
+    for threads in (2, 3):
+        maps = perturbation_saliency(network, observations, memory, threads=threads, method="fast")
+        np.testing.assert_array_equal(maps.actor_grid, expected.actor_grid)
+        np.testing.assert_array_equal(maps.critic_grid, expected.critic_grid)
+
+
+def test_taken_by_itself_for_the_papers_network(network):
+    observations, memory = moments(network, 1)
+    automatic = perturbation_saliency(network, observations, memory, stride=10)
+    explicit = perturbation_saliency(network, observations, memory, stride=10, method="fast")
+    np.testing.assert_array_equal(automatic.actor_grid, explicit.actor_grid)
+    assert fast.supports(network)
+
+
+def test_a_weight_that_changes_is_noticed(network):
+    observations, memory = moments(network, 2)
+    before = perturbation_saliency(network, observations, memory, stride=10, method="fast")
+    for change in (
+        lambda: network.conv3.weight.mul_(1.5),
+        lambda: network.conv2.weight.data.mul_(2),  # not counted by PyTorch
+    ):
+        with torch.no_grad():
+            change()
+        maps = perturbation_saliency(network, observations, memory, stride=10, method="fast")
+        expected = perturbation_saliency(network, observations, memory, stride=10, method="torch")
+        assert_equal(maps, expected)
+        assert np.abs(maps.actor_grid - before.actor_grid).max() > 1e-2 * before.actor_grid.max()
+
+
+def test_other_networks_take_the_plain_path(network):
+    class Other(RecurrentActorCritic):
+        """Another network under another name."""
+
+    class Lookalike(RecurrentActorCritic):
+        """The same layers, used differently: only its numbers tell."""
+
+        def encode(self, observation):
+            return super().encode(observation).relu()
+
+    Lookalike.__name__ = "RecurrentActorCritic"
+    observations, memory = moments(network, 2)
+    hooked = lively(network.cell)
+    hooked.conv1.register_forward_hook(lambda module, inputs, output: output * 2)
+    strided = lively(network.cell)
+    strided.conv2 = nn.Conv2d(32, 32, 3, stride=2, padding=1, padding_mode="circular")
+    others = [Other(5, network.cell), Lookalike(5, network.cell), hooked, strided]
+    others[1].load_state_dict(network.state_dict())
+    for other in others:
+        other.eval()
+        automatic = perturbation_saliency(other, observations, memory, stride=20)
+        plain = perturbation_saliency(other, observations, memory, stride=20, method="torch")
+        np.testing.assert_array_equal(automatic.actor_grid, plain.actor_grid)
+        with pytest.raises(ValueError, match="method 'fast' needs the paper's network on a CPU"):
+            perturbation_saliency(other, observations, memory, stride=20, method="fast")
+
+
+def test_unknown_method():
+    with pytest.raises(ValueError, match="method is 'gpu', expected 'auto', 'fast' or 'torch'"):
+        perturbation_saliency(None, np.zeros((1, 4, 4)), method="gpu")
+
+
+def test_training_mode_and_random_state_stay(network):
+    observations, memory = moments(network, 1)
+    network.train()
+    state = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    perturbation_saliency(network, observations, memory, stride=20, method="fast")
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_activation_is_exact_to_float_rounding():
+    inputs = np.concatenate((-np.logspace(-8, 2, 500), np.logspace(-8, 2, 500), [0.0]))
+    network = lively("gru")
+    with torch.no_grad():
+        for layer in (network.conv1, network.conv2, network.conv3, network.conv4):
+            layer.weight.zero_()
+        biases = torch.tensor(np.resize(inputs, 1024), dtype=torch.float32)
+        for start in range(0, 1024, 32):
+            network.conv4.bias.copy_(biases[start : start + 32])
+            weights = fast.pack(network)
+            frames = fast._frames(
+                network,
+                weights,
+                np.zeros((1, 80, 80), np.float32),
+                torch.zeros(1, 1, 256),
+                np.zeros((1, 80, 80), np.float32),
+            )
+            expected = nn.functional.elu(biases[start : start + 32].double()).numpy()
+            np.testing.assert_allclose(frames[0].encoding[:32], expected, rtol=2e-7, atol=2e-7)
+
+
+# In a process of its own: the compiler's cache, and machines without a compiler
+
+
+SCRIPT = """
+import sys, warnings
+import numpy as np
+from atarilens.models import RecurrentActorCritic, initialise
+{before}
+from atarilens.saliency import perturbation_saliency
+network = initialise(RecurrentActorCritic(4), seed=0)
+observation = np.zeros((1, 80, 80), np.float32)
+observation[0, 30:40, 30:40] = 1
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    maps = perturbation_saliency(network, observation, np.zeros((2, 256)), stride=40)
+assert maps.actor_grid.max() > 0
+{after}
+"""
+
+
+def run(before="", after="", **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(before=before, after=after)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def test_without_numba_the_plain_path_takes_over_and_says_so():
+    run(
+        before="sys.modules['numba'] = None",
+        after="assert 'using PyTorch' in str(caught[0].message), caught",
+    )
+
+
+def test_compiled_kernels_come_from_the_cache_folder():
+    kernels_loaded = "from atarilens.saliency import kernels\n" + "\n".join(
+        f"assert kernels.{name}.stats.cache_hits, '{name} was compiled again'"
+        for name in ("encode_image", "score_masks", "score_nothing")
+    )
+    perturbation_saliency(lively("lstm"), *(a[0] for a in moments(lively("lstm"), 1)), stride=40)
+    assert not run(after=kernels_loaded).stderr  # nothing to announce
+
+
+def test_cache_folder_is_the_users():
+    folder = str(kernels.score_masks.stats.cache_path)
+    home = os.environ.get("ATARILENS_CACHE") or os.environ.get("XDG_CACHE_HOME")
+    assert folder.startswith(home or os.path.expanduser("~/.cache/atarilens/numba"))
+
+
+def test_damaged_cache_is_compiled_around(tmp_path):
+    import shutil
+
+    source = kernels.score_masks.stats.cache_path
+    target = tmp_path / "numba" / os.path.basename(source)
+    shutil.copytree(source, target)
+    for file in target.glob("*score_nothing*.nbc"):  # the smallest
+        file.write_bytes(file.read_bytes()[:100])
+    result = run(after="assert not caught, caught", ATARILENS_CACHE=str(tmp_path))
+    assert "compiling the fast path, once per machine" in result.stderr
+
+
+def test_read_only_cache_is_no_obstacle(tmp_path):
+    if os.geteuid() == 0:
+        blocked = tmp_path / "file"
+        blocked.write_text("a file where a folder should be")  # root may write anywhere
+    else:
+        blocked = tmp_path
+        blocked.chmod(0o500)
+    run(
+        before="import atarilens.saliency.kernels as kernels",
+        after="assert not caught, caught",
+        ATARILENS_CACHE=str(blocked),
+    )
