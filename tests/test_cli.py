@@ -122,14 +122,12 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_train_goes_on_where_it_stopped(capsys, tmp_path, monkeypatch):
+def test_train_refuses_to_go_on_with_another_run(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("atarilens.cli.runs", lambda: tmp_path)
-    for _ in range(2):  # the second finds that nothing is left to do
-        assert main(["train", "pong", "--steps", "1", "--seed", "7"]) == 0
-    run_dir = tmp_path / "pong-7"
-    assert f"training in {run_dir}; stop at any time" in capsys.readouterr().out
-    _, *rows = (run_dir / "curve.csv").read_text().splitlines()
-    assert len(rows) == 1  # one update
+    (tmp_path / "pong-7").mkdir()
+    (tmp_path / "pong-7" / "settings.json").write_text('{"game": "breakout"}')
+    wanted = f"{tmp_path / 'pong-7'} holds a run with game = breakout, asked for pong"
+    assert refused(capsys, "train", "pong", "--seed", "7").startswith(wanted)
 
 
 def test_make_hands_its_variables_to_the_command_line():
