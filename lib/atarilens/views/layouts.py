@@ -71,9 +71,10 @@ def legend_above(axes: Axes, handles: Sequence = ()) -> None:
     """Put the legend of an axes above it, where it hides no data, in as many columns as fit."""
     handles = handles or axes.get_legend_handles_labels()[0]
     if handles:
-        longest = max(len(handle.get_label()) for handle in handles)
+        widths = [len(handle.get_label()) + 9 for handle in handles]
+        columns = len(widths) if sum(widths) <= LETTERS else max(1, LETTERS // max(widths))
         place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
-        axes.legend(handles=handles, ncols=max(1, LETTERS // (longest + 9)), **place)
+        axes.legend(handles=handles, ncols=columns, **place)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:

@@ -82,7 +82,7 @@ def overlay(
 
 
 def common_gain(
-    all_maps: Iterable, quantile: float = 0.998, brightness: float = GREY_LEVELS
+    all_maps: Iterable, quantile: float = 0.995, brightness: float = GREY_LEVELS
 ) -> tuple[float, float]:
     """Choose one gain for a whole figure: the stated quantile of all its pixels is drawn full.
 
