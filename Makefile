@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 PY ?= $(VENV)
 # Another interpreter (PY=python) brings its own packages: then nothing is set up.
-READY := $(if $(filter $(VENV),$(PY)),.venv/ready)
+READY := $(if $(filter $(VENV),$(PY)),.venv/ready,packages)
 RUN := $(PY) -m atarilens
 
 # Two notebooks at a time, one thread each: the same numbers however many cores there are.
@@ -23,7 +23,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: help figures test lab app html movie evaluate explain train verify bench doctor clean \
-	drawn redrawn FORCE
+	packages drawn redrawn FORCE
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,11 +41,12 @@ test: $(READY)  ## lint and test; the notebooks run small
 	$(PY) -m pytest -n $(JOBS) --dist loadscope $(TESTS)
 	@echo "library core: $$(cat $(CORE) | wc -l) lines"
 
-lab: $(READY)  ## open the notebooks in JupyterLab
-	$(PY) -m jupyterlab --ip=127.0.0.1 --notebook-dir=notebooks
+lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
+	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
 
-app: $(READY)  ## open the explorer as a web page on 127.0.0.1
-	$(PY) -m voila --Voila.ip=127.0.0.1 notebooks/10_explore_an_agent.ipynb
+app: $(READY)  ## open the explorer as a web page on 127.0.0.1 (APP= takes Voila's options)
+	$(PY) -m voila --Voila.ip=127.0.0.1 notebooks/10_explore_an_agent.ipynb $(APP)
 
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
@@ -95,6 +96,11 @@ clean:  ## remove build/ (figures, data and .venv stay)
 	@$(VENV) -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt
 	@$(VENV) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+
+packages:
+	@$(PY) -c 'from importlib.util import find_spec; [find_spec(n).name for n in \
+		("atarilens", "torch", "ale_py", "papermill")]' 2>/dev/null || { echo "$(PY) lacks packages:" \
+		"$(PY) -m pip install -r requirements.txt && $(PY) -m pip install --no-deps -e ."; exit 1; }
 
 # --- Figures: build/figures.mk, written by `atarilens rules`, lists them and what each is made of.
 

@@ -191,6 +191,15 @@ def test_setting_up_without_the_venv_module_says_what_to_install(checkout):
     assert "apt-get install python3-venv" in run.stdout
 
 
+def test_an_interpreter_without_the_packages_is_told_what_to_install(checkout):
+    bare = checkout / "python"
+    bare.write_text("#!/bin/sh\nexit 1\n")
+    bare.chmod(0o755)
+    run = make(checkout, f"PY={bare}", "figures")
+    assert run.returncode != 0
+    assert f"{bare} lacks packages: {bare} -m pip install -r requirements.txt" in run.stdout
+
+
 @pytest.mark.parametrize(
     ("stored", "again", "expected"),
     [
