@@ -37,7 +37,7 @@ from atarilens.models import ModuleNetwork, NatureNetwork, RecurrentActorCritic,
 from atarilens.preprocessing import Preprocessing, preprocessing
 
 UNTRAINED = "untrained-"
-UNTRAINED_SEED = 0
+UNTRAINED_SEED = 1  # of the runs that the strong agents come from
 MIRROR = "ATARILENS_AGENTS_URL"
 TIMEOUT = 30  # seconds without an answer
 MAX_ROW = 2**20  # bytes
