@@ -12,7 +12,7 @@ from atarilens.training import imitation
 from atarilens.training.imitation import ImitationSettings, hint_action, imitate
 from atarilens.training.runs import load_weights
 
-SMALL = {"num_envs": 4, "rollout_steps": 8, "minibatches": 2}
+SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,8 @@ class ImitationSettings:
         total_steps: agent steps of the student.
         num_envs: emulators side by side.
         rollout_steps: agent steps between updates, and of the sequences learned from.
-        minibatches: per update; each holds whole sequences of num_envs / minibatches emulators.
+        epochs: passes over what was played.
+        minibatches: per pass; each holds whole sequences of num_envs / minibatches emulators.
         learning_rate: of Adam, at the start; falls linearly to 0.
         max_grad_norm: gradients are scaled down to this norm.
     """
@@ -40,6 +41,7 @@ class ImitationSettings:
     total_steps: int = 1_000_000
     num_envs: int = 64
     rollout_steps: int = 32
+    epochs: int = 3
     minibatches: int = 8
     learning_rate: float = 1e-3
     max_grad_norm: float = 0.5
@@ -151,20 +153,22 @@ def imitate(
 
 
 def _learn(network, optimizer, batch, memory, settings, generator) -> dict:
-    """One pass of cross-entropy on the expert's actions; return its means."""
+    """Learn the expert's actions by cross-entropy; return means of what happened."""
     statistics = []
-    order = torch.randperm(settings.num_envs, generator=generator)
-    for part in order.chunk(settings.minibatches):
-        hidden, _ = unroll(
-            network, batch["observations"][:, part], memory[part], batch["starts"][:, part]
-        )
-        action_logits, targets = network.actor_linear(hidden), batch["targets"][:, part]
-        loss = F.cross_entropy(action_logits.flatten(0, 1), targets.flatten())
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        agreement = (action_logits.argmax(-1) == targets).float().mean()
-        statistics.append(torch.stack((loss, agreement)).detach())
+    for _ in range(settings.epochs):
+        for part in torch.randperm(settings.num_envs, generator=generator).chunk(
+            settings.minibatches
+        ):
+            hidden, _ = unroll(
+                network, batch["observations"][:, part], memory[part], batch["starts"][:, part]
+            )
+            action_logits, targets = network.actor_linear(hidden), batch["targets"][:, part]
+            loss = F.cross_entropy(action_logits.flatten(0, 1), targets.flatten())
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            agreement = (action_logits.argmax(-1) == targets).float().mean()
+            statistics.append(torch.stack((loss, agreement)).detach())
     means = torch.stack(statistics).mean(0).tolist()
     return dict(zip(("cross_entropy", "agreement"), means, strict=True))
