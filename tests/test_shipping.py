@@ -5,6 +5,7 @@ import yaml
 
 from atarilens import paths, shipping
 from atarilens.agents import load_agent
+from atarilens.cli import main
 from atarilens.envs import EnvironmentSettings
 from atarilens.evaluation import evaluate, read_scores
 from atarilens.training.ppo import PPOSettings, train
@@ -77,3 +78,19 @@ def test_a_curve_is_thinned_to_its_last_row(run):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_row_belongs_to_its_file(name):
     shipping.check_row(name)
+
+
+def test_hours_are_those_of_the_checkpoint(run):
+    checkpoints = sorted((run / "checkpoints").iterdir())
+    hours = [shipping.training_hours(path) for path in checkpoints]
+    assert hours[0] == 0.0
+    assert 0 <= hours[1] < 1
+
+
+def test_shipping_from_the_command_line(run, capsys, monkeypatch):
+    ship = shipping.ship
+    monkeypatch.setattr(shipping, "ship", lambda *a, **k: ship(*a, episodes=1, **k))
+    main(["ship", str(run / "checkpoints" / "000000032.safetensors"), "breakout-small"])
+    assert (paths.LOGS / "breakout-small.csv").is_file()
+    assert load_agent("breakout-small").facts["hours"] is not None
+    assert str(paths.AGENTS / "breakout-small.yml") in capsys.readouterr().out

@@ -61,6 +61,15 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--tensorboard", action="store_true", help="record episodes as movies")
+    imitate = verb("imitate", train_student)
+    imitate.add_argument("expert", metavar="agent", help="whose most probable action is learned")
+    imitate.add_argument("--hint", required=True, choices=("expert", "random"))
+    imitate.add_argument("--steps", type=_positive, default=1_000_000, help="agent steps in all")
+    imitate.add_argument("--seed", type=int, default=1)
+    ship = verb("ship", ship_agent)
+    ship.add_argument("checkpoint", type=Path, help="<run>/checkpoints/<step>.safetensors")
+    ship.add_argument("name", help="of the agent, such as pong-strong")
+    ship.add_argument("--command", help="that made it; for its row")
     verb("bench", measure_machine)
     verb("doctor", look_for_what_is_missing)
 
@@ -170,6 +179,28 @@ def train_agent(options: argparse.Namespace) -> None:
         callbacks=callbacks,
     )
     print(f"done: the weights of the last checkpoint are in {run_dir / 'checkpoints'}")
+
+
+def train_student(options: argparse.Namespace) -> None:
+    """Train a student of the overfit study, or go on after an interruption."""
+    from atarilens import load_agent
+    from atarilens.training.imitation import ImitationSettings, imitate
+
+    expert = load_agent(options.expert)
+    run_dir = runs() / f"{expert.name}-{options.hint}-hints-{options.seed}"
+    print(f"training in {run_dir}; stop at any time, the same command goes on")
+    settings = ImitationSettings(total_steps=options.steps)
+    imitate(expert, run_dir, options.hint, settings, seed=options.seed)
+
+
+def ship_agent(options: argparse.Namespace) -> None:
+    """Measure a checkpoint and put it into data/agents, with its row, scores and curve."""
+    from atarilens.shipping import ship, thin_curve, training_hours
+
+    run_dir = options.checkpoint.parent.parent
+    facts = {"command": options.command, "hours": training_hours(options.checkpoint)}
+    print(ship(options.checkpoint, options.name, facts=facts, progress=True))
+    print(thin_curve(run_dir, options.name))
 
 
 def measure_machine(options: argparse.Namespace) -> None:

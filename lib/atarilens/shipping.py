@@ -4,6 +4,7 @@ Choosing and reporting use different seeds. A row says the sha256 of the file th
 measured on; `check_row` refuses any other.
 """
 
+import csv
 import json
 import os
 from collections.abc import Sequence
@@ -160,6 +161,17 @@ def check_row(name: str) -> None:
 def _plain(row: dict, agent: Agent) -> bool:
     stickiness = agent.settings.repeat_action_probability
     return not row["greedy"] and row["repeat_action_probability"] == stickiness
+
+
+def training_hours(checkpoint: str | Path) -> float | None:
+    """Return the wall hours that a run had taken when it wrote a checkpoint; None if not told."""
+    checkpoint = Path(checkpoint)
+    curve = checkpoint.parent.parent / "curve.csv"
+    if not curve.is_file():
+        return None
+    rows = csv.DictReader(curve.read_text().splitlines())
+    hours = [float(row["hours"]) for row in rows if int(row["step"]) <= int(checkpoint.stem)]
+    return round(hours[-1], 2) if hours else 0.0
 
 
 def thin_curve(run: str | Path, name: str, rows: int = 400) -> Path:
