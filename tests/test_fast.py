@@ -1,12 +1,15 @@
 """The fast CPU path gives what PyTorch gives, whatever the threads, or steps aside."""
 
 import os
+import resource
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from distributed import Client, LocalCluster
 from torch import nn
 
 from atarilens.models import RecurrentActorCritic, initialise
@@ -55,7 +58,7 @@ def assert_equal(maps, expected, tolerance=1e-4):
         {},
         {"stride": 7, "mask_sigma": 3.0, "blur_sigma": 2.0},
         {"stride": 16, "mask_sigma": 12.0, "centred": True},
-        {"stride": 20, "threads": 2},
+        {"stride": 9, "threads": 2},
     ],
 )
 def test_equals_torch(network, settings):
@@ -234,27 +237,93 @@ def test_cache_folder_is_the_users():
     assert folder.startswith(home or os.path.expanduser("~/.cache/atarilens/numba"))
 
 
-def test_damaged_cache_is_compiled_around(tmp_path):
-    import shutil
-
-    source = kernels.score_masks.stats.cache_path
-    target = tmp_path / "numba" / os.path.basename(source)
-    shutil.copytree(source, target)
-    for file in target.glob("*score_nothing*.nbc"):  # the smallest
-        file.write_bytes(file.read_bytes()[:100])
-    result = run(after="assert not caught, caught", ATARILENS_CACHE=str(tmp_path))
-    assert "compiling the fast path, once per machine" in result.stderr
+def small_kernel():
+    """A kernel that compiles in no time, decorated as the real ones are."""
+    return kernels._kernel(kernels._dot.py_func)
 
 
-def test_read_only_cache_is_no_obstacle(tmp_path):
-    if os.geteuid() == 0:
-        blocked = tmp_path / "file"
-        blocked.write_text("a file where a folder should be")  # root may write anywhere
-    else:
-        blocked = tmp_path
-        blocked.chmod(0o500)
-    run(
-        before="import atarilens.saliency.kernels as kernels",
-        after="assert not caught, caught",
-        ATARILENS_CACHE=str(blocked),
-    )
+VECTORS = np.arange(3, dtype=np.float32), np.ones(3, np.float32)
+
+
+def test_damaged_cache_is_compiled_around(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path))
+    kernels.compile_once(small_kernel(), *VECTORS)
+    assert "compiling the fast path, once per machine" in capsys.readouterr().err
+    loaded = small_kernel()
+    kernels.compile_once(loaded, *VECTORS)
+    assert loaded.stats.cache_hits
+    assert not capsys.readouterr().err
+    (file,) = (tmp_path / "numba").rglob("*.nbc")
+    file.write_bytes(file.read_bytes()[:100])
+    kernel = small_kernel()
+    kernels.compile_once(kernel, *VECTORS)
+    assert kernel(*VECTORS) == 3
+
+
+def test_cache_folder_that_cannot_be_written_is_no_obstacle(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be")
+    monkeypatch.setenv("ATARILENS_CACHE", str(blocked))
+    kernel = small_kernel()
+    kernels.compile_once(kernel, *VECTORS)
+    assert kernel(*VECTORS) == 3
+
+
+def test_kernels_that_do_not_compile_cost_a_warning_not_the_map(network, monkeypatch):
+    def broken(*arguments):
+        raise OSError("no code can be made here")
+
+    monkeypatch.setattr(kernels, "compile_once", broken)
+    observations, memory = moments(network, 1)
+    with pytest.warns(RuntimeWarning, match="using PyTorch: no code can be made here"):
+        maps = perturbation_saliency(network, observations, memory, stride=40)
+    expected = perturbation_saliency(network, observations, memory, stride=40, method="torch")
+    np.testing.assert_array_equal(maps.actor_grid, expected.actor_grid)
+    with (
+        pytest.warns(RuntimeWarning, match="using PyTorch"),
+        pytest.raises(ValueError, match="method 'fast' needs kernels that compile"),
+    ):
+        perturbation_saliency(network, observations, memory, stride=40, method="fast")
+
+
+# Whole episodes
+
+
+@pytest.mark.parametrize("method", ["fast", "torch"])
+def test_processes_change_no_bit(method):
+    network = lively("lstm")
+    observations, memory = moments(network, 20)
+    settings = {"stride": 27, "method": method}
+    expected = perturbation_saliency(network, observations, memory, **settings)
+    with joblib.parallel_config("loky", n_jobs=2):
+        maps = perturbation_saliency(network, observations, memory, **settings)
+    np.testing.assert_array_equal(maps.actor, expected.actor)
+    np.testing.assert_array_equal(maps.critic, expected.critic)
+
+
+def test_dask_cluster_changes_no_bit():
+    network = lively("lstm")
+    observations, memory = moments(network, 20)
+    expected = perturbation_saliency(network, observations, memory, stride=9)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        joblib.parallel_config("dask"),
+    ):
+        maps = perturbation_saliency(network, observations, memory, stride=9)
+        worked = client.run(lambda: "atarilens.saliency.kernels" in sys.modules)
+    assert any(worked.values())  # the chunks were computed there
+    np.testing.assert_array_equal(maps.actor, expected.actor)
+    np.testing.assert_array_equal(maps.critic, expected.critic)
+    np.testing.assert_array_equal(maps.actor_grid, expected.actor_grid)
+
+
+def test_a_long_episode_needs_little_memory():
+    """1,000 frames at stride 5 need under 1 GiB beyond the frames: here 64, and their share."""
+    network = lively("gru")
+    observations, memory = moments(network, 64)
+    perturbation_saliency(network, observations[:16], memory[:16], stride=40)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    maps = perturbation_saliency(network, observations, memory, stride=40)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert (after - before) * 1024 < 64 * 2**20 + 2 * maps.actor.nbytes

@@ -4,7 +4,7 @@ import torch
 
 from .networks import run_on_threads
 
-CPU_BATCH = 32  # more than 32 masks spill the caches
+CPU_BATCH = 16  # masks; more of them spill the caches
 CUDA_BYTES = 4 << 30  # memory budget of a batch on a GPU
 ACTIVATIONS = 64  # bytes that a network is taken to need per byte of observation
 
@@ -27,37 +27,52 @@ def score(network, observation, memory, difference, factors, settings):
     device = observation.device
     frames, channels = observation.shape[:2]
     rows, columns, scale = (torch.from_numpy(factor).to(device) for factor in factors)
-    shape = (frames, channels if settings.per_channel else 1, *scale.shape)
+    (n, m), masks = scale.shape, scale.numel()
+    passes = range(channels) if settings.per_channel else [slice(None)]
     base_logits, base_value, _ = network(observation, memory)
-    actor = torch.empty(shape, device=device).flatten()
+    actor = torch.empty(frames, len(passes), masks, device=device)
     critic = None if base_value is None else torch.empty_like(actor)
 
-    def score_batch(batch: slice) -> None:
-        index = torch.arange(batch.start, batch.stop, device=device)
-        frame, channel, i, j = torch.unravel_index(index, shape)
-        mask = torch.einsum("rby,rbx->byx", rows[:, i], columns[:, j]) * scale[i, j, None, None]
-        mask = mask[:, None].expand(-1, channels, -1, -1)
+    def score_batch(unit) -> None:
+        """Score some masks of some frames, on one channel or on all."""
+        ts, (k, channel), batch = unit
+        i, j = torch.unravel_index(torch.arange(batch.start, batch.stop, device=device), (n, m))
+        mask = (rows[0, i] * scale[i, j, None])[:, :, None] * columns[0, j][:, None]
+        mask = mask.addcmul_((rows[1, i] * scale[i, j, None])[:, :, None], columns[1, j][:, None])
+        some = difference[ts]
         if settings.per_channel:
-            mask = mask * torch.nn.functional.one_hot(channel, channels)[..., None, None]
-        perturbed = torch.addcmul(observation[frame], difference[frame], mask)
-        logits, value, _ = network(_channels_last(perturbed), memory[frame])
-        change = logits - base_logits[frame]
+            some = torch.zeros_like(some)
+            some[:, channel] = difference[ts, channel]
+        # [t, B, H, W, C]: channels innermost in memory, also where there is only one
+        perturbed = torch.addcmul(
+            observation[ts].movedim(1, 3)[:, None],
+            some.movedim(1, 3)[:, None],
+            mask[None, ..., None],
+        ).flatten(0, 1)
+        moments = len(observation[ts])
+        repeated = memory[ts].repeat_interleave(len(mask), 0)
+        logits, value, _ = network(perturbed.permute(0, 3, 1, 2), repeated)
+        change = logits.reshape(moments, len(mask), -1) - base_logits[ts, None]
         if settings.centred:
-            change = change - change.mean(1, keepdim=True)
-        actor[batch] = 0.5 * change.square().sum(1)
+            change = change - change.mean(2, keepdim=True)
+        actor[ts, k, batch] = 0.5 * change.square().sum(2)
         if critic is not None:
-            critic[batch] = 0.5 * (value - base_value[frame]).reshape(-1).square()
+            change = value.reshape(moments, -1) - base_value[ts].reshape(-1, 1)
+            critic[ts, k, batch] = 0.5 * change.square()
 
-    size = settings.batch_size or CPU_BATCH
-    if device.type != "cpu" and settings.batch_size is None:
-        size = max(1, CUDA_BYTES // (ACTIVATIONS * observation[0].nbytes))
-    batches = [slice(start, min(start + size, len(actor))) for start in range(0, len(actor), size)]
-    run_on_threads(score_batch, batches, settings.threads if device.type == "cpu" else 1)
+    size, together = settings.batch_size or CPU_BATCH, 1
+    if device.type != "cpu":
+        fitting = CUDA_BYTES // (ACTIVATIONS * observation[0].nbytes)
+        size = settings.batch_size or max(1, min(masks, fitting))
+        together = max(1, fitting // size)  # frames
+    units = [
+        (slice(t, t + together), chosen, slice(start, min(start + size, masks)))
+        for t in range(0, frames, together)
+        for chosen in enumerate(passes)
+        for start in range(0, masks, size)
+    ]
+    run_on_threads(score_batch, units, settings.threads if device.type == "cpu" else 1)
     return tuple(
-        None if grid is None else grid.cpu().numpy().reshape(shape) for grid in (actor, critic)
+        None if grid is None else grid.cpu().numpy().reshape(frames, len(passes), n, m)
+        for grid in (actor, critic)
     )
-
-
-def _channels_last(batch: torch.Tensor) -> torch.Tensor:
-    """Return the batch with channels innermost in memory, also where there is only one channel."""
-    return batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

@@ -47,7 +47,7 @@ class Frame(NamedTuple):
     state: np.ndarray  # [units]: c of an LSTM, h of a GRU
     difference: np.ndarray  # [H, W]: blurred minus image
     counts: np.ndarray  # [H + 1, W + 1]: pixels above and left that differ
-    outputs: np.ndarray  # [A + 1]: logits and value
+    hidden: np.ndarray  # [units]: after the step
 
 
 class Grid(NamedTuple):
@@ -157,7 +157,7 @@ def score(network, observation, memory, difference, factors, settings):
     """Return the grids `[T, 1, n, m]` float32 of actor and critic; None if not for this network.
 
     Takes what `batched.score` takes. The first frame's logits and value are compared with the
-    network's own, so that a network which only looks like the paper's is told from it.
+    network's own, so that one which only looks like the paper's is told apart.
     """
     if settings.per_channel or observation.device.type != "cpu" or not supports(network):
         return None
@@ -172,24 +172,28 @@ def score(network, observation, memory, difference, factors, settings):
     blocks = [order[start : start + BLOCK] for start in range(0, n * m, BLOCK)]
     actor, critic = np.empty((2, len(images), n * m), np.float32)
 
-    logits, value, _ = network(observation[:1], memory[:1])
-    expected = np.append(logits.numpy(), value.numpy())
-    for fresh in (False, True):  # a weight may have changed where PyTorch does not count it
-        weights = pack(network, fresh)
-        frames = _frames(network, weights, images, memory, difference)
-        if np.abs(frames[0].outputs - expected).max() <= 1e-4 * max(1, np.abs(expected).max()):
-            break
-    else:
-        return None
-    example = (blocks[0], actor[0], critic[0], frames[0], grid, weights, settings.centred)
-    kernels.compile_once(kernels.score_masks, *example)
+    outputs = []
 
-    def score_block(unit) -> None:
+    def work(unit) -> None:
+        if unit is None:  # what the network itself says about the first frame
+            logits, value, _ = network(observation[:1], memory[:1])
+            outputs.append(torch.cat((logits[0], value)).numpy())
+            return
         t, block = unit
         kernels.score_masks(block, actor[t], critic[t], frames[t], grid, weights, settings.centred)
 
     units = [(t, block) for t in range(len(images)) for block in blocks]
-    run_on_threads(score_block, units, settings.threads)
+    for fresh in (False, True):  # a weight may have changed where PyTorch does not count it
+        weights = pack(network, fresh)
+        frames = _frames(network, weights, images, memory, difference)
+        example = (blocks[0], actor[0], critic[0], frames[0], grid, weights, settings.centred)
+        kernels.compile_once(kernels.score_masks, *example)
+        run_on_threads(work, units if fresh else [None, *units], settings.threads)
+        own = weights.heads @ frames[0].hidden + weights.head_bias
+        if np.abs(own - outputs[0]).max() <= 1e-4 * max(1, np.abs(own).max()):
+            break
+    else:
+        return None
     return actor.reshape(-1, 1, n, m), critic.reshape(-1, 1, n, m)
 
 
@@ -197,12 +201,14 @@ def _frames(network, weights: Weights, images, memory, difference) -> list[Frame
     """Return the frames of images `[T, H, W]`, unperturbed."""
     pixels = (weights.widths[LAYERS] - 2) ** 2
     encodings = np.zeros((len(images), pixels * CHANNELS), np.float32)
+    counts = np.zeros((len(images), images.shape[1] + 1, images.shape[2] + 1), np.int64)
+    sizes = weights.widths[:LAYERS] ** 2 * DEPTHS
     buffers = []
-    for image, encoding in zip(images, encodings, strict=True):
-        sizes = weights.widths[:LAYERS] ** 2 * DEPTHS
+    for t in range(len(images)):
         buffers.append(tuple(_aligned(np.zeros(size, np.float32)) for size in sizes))
-        kernels.compile_once(kernels.encode_image, image, encoding, buffers[-1], weights)
-        kernels.encode_image(image, encoding, buffers[-1], weights)
+        arguments = (images[t], difference[t], counts[t], encodings[t], buffers[t], weights)
+        kernels.compile_once(kernels.encode_image, *arguments)
+        kernels.encode_image(*arguments)
     cell = network.lstm if weights.lstm else network.gru
     planar = torch.from_numpy(encodings).unflatten(1, (pixels, CHANNELS)).transpose(1, 2).flatten(1)
     gates = nn.functional.linear(planar, cell.weight_ih, cell.bias_ih)
@@ -211,9 +217,7 @@ def _frames(network, weights: Weights, images, memory, difference) -> list[Frame
     kept = slice(None) if weights.lstm else slice(0, 2 * units)
     gates[:, kept] += hidden[:, kept]
     frames = []
-    for t, image in enumerate(images):
-        counts = np.zeros((image.shape[0] + 1, image.shape[1] + 1), np.int64)
-        counts[1:, 1:] = (difference[t] != 0).cumsum(0).cumsum(1)
+    for t in range(len(images)):
         frame = Frame(
             buffers[t],
             encodings[t],
@@ -221,11 +225,11 @@ def _frames(network, weights: Weights, images, memory, difference) -> list[Frame
             hidden[t, -units:].numpy(),
             memory[t, -1].numpy(),
             difference[t],
-            counts,
-            np.empty(len(weights.heads), np.float32),
+            counts[t],
+            np.empty(units, np.float32),
         )
-        kernels.compile_once(kernels.score_nothing, frame, weights, frame.outputs)
-        kernels.score_nothing(frame, weights, frame.outputs)
+        kernels.compile_once(kernels.score_nothing, frame, weights)
+        kernels.score_nothing(frame, weights)
         frames.append(frame)
     return frames
 

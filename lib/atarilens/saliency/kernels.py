@@ -374,12 +374,22 @@ def _encode(own, base, window, encoding, weights, x_at, y_at):
 
 
 @_kernel
-def encode_image(image, encoding, buffers, weights):
-    """Fill the buffers and `encoding` with the activations of an unperturbed image `[H, W]`."""
+def encode_image(image, difference, counts, encoding, buffers, weights):
+    """Fill the buffers and `encoding` with the activations of an unperturbed image `[H, W]`.
+
+    `counts` `[H + 1, W + 1]` gets how many pixels above and to the left are changed by the blur,
+    that is, have a `difference` other than 0.
+    """
     height, width = image.shape
     for row in range(height):
         for column in range(width):
             buffers[0][(row + 1) * weights.widths[0] + column + 1] = image[row, column]
+            counts[row + 1, column + 1] = (
+                counts[row, column + 1]
+                + counts[row + 1, column]
+                - counts[row, column]
+                + (difference[row, column] != 0)
+            )
     x_at, y_at = _places(weights)
     _encode(buffers, buffers, (0, height, 0, width), encoding, weights, x_at, y_at)
 
@@ -412,11 +422,11 @@ def _shrink(counts, top, bottom, left, right):
 
 
 @njit(nogil=True)
-def _input_products(encodings, reached, n, gates, frame, weights):
-    """Give n masks the input's share of the cell's gates.
+def _input_products(encodings, reached, n, gates, weights):
+    """Set by how much the cell's gates change under each of n masks, before any activation.
 
-    It is linear in the encoding, so only the difference to the unperturbed encoding counts, and
-    only pixels that one of a tile's masks reached are multiplied.
+    The input's share of them is linear, so `encodings` holds differences to the unperturbed one,
+    and only pixels that one of a tile's masks reached are multiplied.
     """
     units, size = encodings.shape[1], gates.shape[1]
     pixels, width = units // CHANNELS, weights.widths[LAYERS] - 2
@@ -434,7 +444,7 @@ def _input_products(encodings, reached, n, gates, frame, weights):
             for column in range(left, right):
                 places[tile, counts[tile]] = (row * width + column) * CHANNELS
                 counts[tile] += 1
-    x, y = encodings.reshape(-1), gates.reshape(-1)
+    x, y, nothing = encodings.reshape(-1), gates.reshape(-1), np.zeros(size, np.float32)
     for shift in range(0, size, PANEL):  # a panel of weights stays in the cache for all tiles
         start = shift // PANEL * units
         for tile in range(tiles):
@@ -450,7 +460,7 @@ def _input_products(encodings, reached, n, gates, frame, weights):
                 counts[tile],
                 weights.gates,
                 start,
-                frame.gates,
+                nothing,
             )
 
 
@@ -463,11 +473,12 @@ def _dot(a, b):
 
 
 @njit(nogil=True)
-def _heads(gates, frame, weights, outputs):
-    """Return logits and value, from the gates of one mask (overwritten) on."""
-    units = len(frame.state)
-    hidden = np.empty(units, np.float32)
-    if weights.lstm:
+def _recur(gates, frame, weights, hidden):
+    """Set the hidden layer from the change of one mask's gates, which is overwritten."""
+    for k in range(len(gates)):
+        gates[k] += frame.gates[k]
+    units = len(hidden)
+    if weights.lstm:  # input, forget, new, output
         _sigmoid(gates, 0, 2 * units, 1.0)
         _sigmoid(gates, 2 * units, 3 * units, 2.0)  # tanh(x) = 2 sigmoid(2 x) - 1
         _sigmoid(gates, 3 * units, 4 * units, 1.0)
@@ -477,7 +488,7 @@ def _heads(gates, frame, weights, outputs):
         _sigmoid(hidden, 0, units, 2.0)
         for u in range(units):
             hidden[u] = gates[3 * units + u] * (2 * hidden[u] - 1)
-    else:
+    else:  # reset, keep, new
         _sigmoid(gates, 0, 2 * units, 1.0)
         for u in range(units):
             hidden[u] = gates[2 * units + u] + gates[u] * frame.recurrent[u]
@@ -485,8 +496,6 @@ def _heads(gates, frame, weights, outputs):
         for u in range(units):
             keep = gates[units + u]
             hidden[u] = (1 - keep) * (2 * hidden[u] - 1) + keep * frame.state[u]
-    for head in range(len(outputs)):
-        outputs[head] = weights.head_bias[head] + _dot(weights.heads[head], hidden)
 
 
 @_kernel
@@ -546,23 +555,27 @@ def score_masks(order, actor, critic, frame, grid, weights, centred):
     if n == 0:
         return
     gates = _aligned(n * len(frame.gates)).reshape(n, len(frame.gates))
-    _input_products(encodings, reached, n, gates, frame, weights)
-    outputs = np.empty(len(frame.outputs), np.float32)
-    actions = len(outputs) - 1
+    _input_products(encodings, reached, n, gates, weights)
+    hidden = np.empty(len(frame.hidden), np.float32)
+    actions = len(weights.heads) - 1
+    changes = np.empty(actions, np.float32)
     for k in range(n):
-        _heads(gates[k], frame, weights, outputs)
+        _recur(gates[k], frame, weights, hidden)
+        for u in range(len(hidden)):
+            hidden[u] -= frame.hidden[u]
         mean = np.float32(0)
-        if centred:
-            for action in range(actions):
-                mean += (outputs[action] - frame.outputs[action]) / np.float32(actions)
+        for action in range(actions):
+            changes[action] = _dot(weights.heads[action], hidden)
+            mean += changes[action] / np.float32(actions)
         total = np.float32(0)
         for action in range(actions):
-            total += (outputs[action] - frame.outputs[action] - mean) ** 2
+            change = changes[action] - mean if centred else changes[action]
+            total += change * change
         actor[scored[k]] = total / 2
-        critic[scored[k]] = (outputs[actions] - frame.outputs[actions]) ** 2 / 2
+        critic[scored[k]] = _dot(weights.heads[actions], hidden) ** 2 / 2
 
 
 @_kernel
-def score_nothing(frame, weights, outputs):
-    """Write logits and value of the unperturbed frame: what scores compare with."""
-    _heads(frame.gates + np.float32(0), frame, weights, outputs)
+def score_nothing(frame, weights):
+    """Set the hidden layer of the unperturbed frame: what scores compare with."""
+    _recur(np.zeros(len(frame.gates), np.float32), frame, weights, frame.hidden)

@@ -1,6 +1,7 @@
 """Saliency maps: what they hold, and how a grid of scores becomes a map of pixels."""
 
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,9 +61,10 @@ def upsample(grid: np.ndarray, shape: tuple[int, int], stride: int) -> np.ndarra
         `[..., H, W]` float32.
     """
     rows, columns = (_interpolation(size, stride) for size in shape)
-    return np.einsum("yi,...ij,xj->...yx", rows, grid, columns, optimize=True).astype(np.float32)
+    return (rows @ grid @ columns.T).astype(np.float32)
 
 
+@lru_cache(maxsize=16)
 def _interpolation(size: int, stride: int) -> np.ndarray:
     """Return the `[size, n]` matrix that interpolates values at 0, stride, 2 * stride ... ."""
     centres = np.arange(0, size, stride)

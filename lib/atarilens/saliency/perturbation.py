@@ -82,7 +82,7 @@ def perturbation_saliency(
         per_channel: perturb one channel (stacked screen) at a time, at C times the cost;
             `actor_channels` `[C, H, W]` then holds their maps and `actor` the sum. Otherwise all
             channels are perturbed together.
-        batch_size: perturbed observations per forward pass (default: 32 on a CPU, what fits
+        batch_size: perturbed observations per forward pass (default: 16 on a CPU, what fits
             4 GiB on a GPU). Changes speed and memory, never the map.
         threads: CPU threads (default: torch's number, or one where joblib runs several jobs).
             Never changes the map.
