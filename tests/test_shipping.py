@@ -71,7 +71,7 @@ def test_other_files_are_no_checkpoints(tmp_path):
 
 def test_a_curve_is_thinned_to_its_last_row(run):
     lines = shipping.thin_curve(run, "small", rows=1).read_text().splitlines()
-    assert lines[0].startswith("policy_loss,")
+    assert lines[0].startswith("step,hours,")
     assert len(lines) == 2
 
 
