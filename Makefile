@@ -46,7 +46,9 @@ lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
 
 app: $(READY)  ## open the explorer as a web page on 127.0.0.1 (APP= takes Voila's options)
-	$(PY) -m voila --Voila.ip=127.0.0.1 notebooks/10_explore_an_agent.ipynb $(APP)
+	@JUPYTER_PATH=$(CURDIR)/lib/atarilens/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
+		$(PY) -m voila --Voila.ip=127.0.0.1 --template=atarilens --theme=dark $(APP) \
+		notebooks/10_explore_an_agent.ipynb
 
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
@@ -97,10 +99,13 @@ clean:  ## remove build/ (figures, data and .venv stay)
 	@$(VENV) -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+# An interpreter that knows another checkout's library would draw the figures of that checkout.
 packages:
 	@$(PY) -c 'from importlib.util import find_spec; [find_spec(n).name for n in \
 		("atarilens", "torch", "ale_py", "papermill")]' 2>/dev/null || { echo "$(PY) lacks packages:" \
 		"$(PY) -m pip install -r requirements.txt && $(PY) -m pip install --no-deps -e ."; exit 1; }
+	@$(PY) -c 'from atarilens.paths import ROOT; exit(not ROOT.samefile("."))' || { echo "$(PY) has" \
+		"the library of another checkout: $(PY) -m pip install --no-deps -e ."; exit 1; }
 
 # --- Figures: build/figures.mk, written by `atarilens rules`, lists them and what each is made of.
 

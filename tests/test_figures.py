@@ -200,6 +200,20 @@ def test_an_interpreter_without_the_packages_is_told_what_to_install(checkout):
     assert f"{bare} lacks packages: {bare} -m pip install -r requirements.txt" in run.stdout
 
 
+def test_an_interpreter_with_the_library_of_another_checkout_draws_nothing(checkout):
+    run = subprocess.run(
+        command("figures"),
+        cwd=checkout,
+        env=environment(ROOT),  # as an editable install of another checkout does
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert f"{sys.executable} has the library of another checkout" in run.stdout
+    assert not (checkout / "build").exists()
+
+
 @pytest.mark.parametrize(
     ("stored", "again", "expected"),
     [

@@ -21,6 +21,7 @@ from atarilens.paths import AGENTS, BUILD, FIGURES, LOGS, NOTEBOOKS, REPLAYS, RO
 PARAMS = NOTEBOOKS / "params"
 VERIFY = BUILD / "verify"
 PRODUCTS = "products.txt"  # in build/<figure>/: the names of the files that moved into figures/
+QUIET = ["--log-level=CRITICAL"]  # every kernel warns of TCP, which here never leaves the machine
 RELATIVE_TOLERANCE = 1e-3  # of a number that another processor computes again
 ABSOLUTE_TOLERANCE = 1e-6
 
@@ -169,9 +170,7 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
                 cwd=str(NOTEBOOKS),
                 progress_bar=False,
                 execution_timeout=600,
-                extra_arguments=[
-                    "--log-level=CRITICAL"
-                ],  # not: "TCP without encryption" (loopback)
+                extra_arguments=QUIET,
             )
             return
         except DeadKernelError:
