@@ -151,7 +151,9 @@ class Explorer(Panels):
     def load(self) -> None:
         """Play an episode with the chosen agent, or re-create the chosen replay."""
         if not self._quiet:
-            self._guarded(self._load)
+            with self.log:  # progress bars; what is not foreseen is shown on the page
+                self._guarded(self._load)
+                self.log.clear_output()
 
     def play_another(self) -> None:
         """Play the episode of the next seed."""

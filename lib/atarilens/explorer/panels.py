@@ -35,12 +35,13 @@ class Panels:
         self.steps = number("Steps", steps, 10, 3000)
         self.actions = dropdown("Actions", [("sampled", False), ("greedy", True)], greedy)
         self.another = widgets.Button(description="Another episode", button_style="primary")
-        self.heading, self.status = widgets.HTML(), widgets.HTML()
+        self.heading, self.status, self.log = widgets.HTML(), widgets.HTML(), widgets.Output()
         choices = (self.game, self.agent, self.episode, self.seed, self.steps, self.actions)
         cards = self._screen(), self._seen(), self._knobs(), self._curves()
         self.page = box(
             "atarilens",
             box("al-head", self.heading, self.status),
+            self.log,
             box("al-choose", *choices, self.another),
             box("al-body", *cards),
         )
@@ -100,6 +101,8 @@ class Panels:
         self.value_curve = Picture(label="value over the episode", drag=True)
         self.attention_curve = Picture(label="attention over the episode", drag=True)
         self.value_legend, self.attention_legend = widgets.HTML(), widgets.HTML()
+        for curve in (self.value_curve, self.attention_curve):
+            curve.add_class("al-plot")
         value = self.value_legend, self.value_curve
         return box("al-card al-curves", *value, self.attention_legend, self.attention_curve)
 

@@ -1,0 +1,158 @@
+"""A real browser drives the explorer, in Voilà as `make app` starts it and in JupyterLab."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import papermill
+import pytest
+from browser import free_port, keep, needs_chromium, open_browser, serve
+
+from atarilens.explorer import drawing
+from atarilens.paths import NOTEBOOKS, ROOT
+
+NOTEBOOK = "10_explore_an_agent.ipynb"
+REGION = (35, 195, 0, 160)  # what every agent of ours sees of the screen
+pytestmark = needs_chromium
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("profile")) as page:
+        yield page
+
+
+@pytest.fixture
+def in_voila(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("no make: `make app` cannot be run")
+    port = free_port()
+    options = f"APP=--no-browser --port={port}"
+    command = ["make", "-C", str(ROOT), "app", f"PY={sys.executable}", options]
+    with serve(command, port, tmp_path / "log.txt", OMP_NUM_THREADS="1") as address:
+        yield address
+
+
+@pytest.fixture
+def in_lab(tmp_path):
+    port = free_port()
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    small = {"agent": "untrained-pong", "max_steps": 40}
+    papermill.execute_notebook(
+        str(NOTEBOOKS / NOTEBOOK), str(folder / NOTEBOOK), small, prepare_only=True
+    )
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
+    command += ["--ip=127.0.0.1", f"--port={port}", "--IdentityProvider.token="]
+    command += [f"--ServerApp.root_dir={folder}", "--LabApp.news_url=None"]
+    command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    own = {
+        f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower())
+        for name in ("WORKSPACES", "SETTINGS")
+    }
+    with serve(command, port, tmp_path / "log.txt", OMP_NUM_THREADS="1", **own) as address:
+        yield address
+
+
+def wait_for(page, selector: str, words: str) -> None:
+    """Wait until an element's text holds some words."""
+    page.wait_for_function(
+        "([selector, words]) => document.querySelector(selector)?.textContent.includes(words)",
+        arg=[selector, words],
+    )
+
+
+def pixels(page) -> str:
+    return page.locator(".al-screen canvas").evaluate("canvas => canvas.toDataURL()")
+
+
+def wait_for_other_pixels(page, before: str) -> str:
+    page.wait_for_function(
+        "old => document.querySelector('.al-screen canvas').toDataURL() !== old", arg=before
+    )
+    return pixels(page)
+
+
+def drive(page, name: str) -> None:
+    """Do what a person does, and read back what changed."""
+    page.wait_for_selector(".al-screen .al-picture[data-painted]")
+    size = page.locator(".al-screen canvas").evaluate("canvas => [canvas.width, canvas.height]")
+    assert size == [160, 210]
+    assert page.locator(".al-bar").count() in (4, 6)
+    seen = pixels(page)
+
+    handle = page.locator(".al-transport .noUi-handle")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    wait_for(page, ".al-title", "step 1 of")
+    seen = wait_for_other_pixels(page, seen)
+    page.keyboard.press("PageUp")
+    page.wait_for_function("!document.querySelector('.al-title').textContent.includes('step 1 of')")
+    seen = wait_for_other_pixels(page, seen)
+
+    picture = page.locator(".al-screen .al-picture")
+    picture.scroll_into_view_if_needed()
+    box = picture.bounding_box()
+    place = {"x": 0.3 * box["width"], "y": 0.6 * box["height"]}
+    picture.click(position=place)
+    page.wait_for_selector(".al-probe table")
+    row, column = drawing.pixel_at(0.3, 0.6, REGION, (80, 80))
+    found = page.locator(".al-probe").inner_text()
+    at = re.search(r"Blurred at row (\d+), column (\d+)", found)
+    assert abs(int(at[1]) - row) <= 1
+    assert abs(int(at[2]) - column) <= 1
+    assert "logits moved by" in found
+    assert "value moved by" in found
+    assert page.locator(".al-screen ellipse.probe").count() == 1
+    assert "→" in page.locator(".al-bars").inner_text()
+    keep(page, f"explorer-{name}")
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".al-screen ellipse.probe", state="detached")
+
+    page.keyboard.press("Home")
+    wait_for(page, ".al-title", "step 0 of")
+    page.keyboard.press("Space")
+    wait_for(page, ".al-title", "step 3 of")
+    page.keyboard.press("Space")
+
+    page.keyboard.press("End")
+    seen = pixels(page)
+    page.get_by_role("button", name="Jacobian").click()
+    seen = wait_for_other_pixels(page, seen)
+    curve = page.locator(".al-curves .al-picture").first
+    curve.click(position={"x": 0.5 * curve.bounding_box()["width"], "y": 20})
+    page.wait_for_function(
+        """() => {
+            const [step, last] = document.querySelector('.al-title').textContent
+                .match(/step (\\d+) of (\\d+)/).slice(1).map(Number);
+            return Math.abs(step - last / 2) <= 2;
+        }"""
+    )
+
+    title = page.locator(".al-title").inner_text()
+    other = "Space Invaders" if "Space" not in title else "Pong"
+    page.get_by_label("Game", exact=True).select_option(label=other)
+    wait_for(page, ".al-title", f"plays {other}")
+    wait_for_other_pixels(page, seen)
+    assert page.locator(".al-error").count() == 0
+    assert page.outside == []
+
+
+def test_the_explorer_in_voila(page, in_voila):
+    page.goto(in_voila)
+    drive(page, "voila")
+
+
+def test_the_explorer_in_jupyterlab(page, in_lab):
+    page.goto(f"{in_lab}/lab/tree/{NOTEBOOK}")
+    page.locator(".jp-Cell").first.click()
+    for _ in page.locator(".jp-Cell").all():
+        page.keyboard.press("Shift+Enter")
+    drive(page, "lab")
+
+
+def test_make_app_listens_on_this_machine_only():
+    recipe = (ROOT / "Makefile").read_text().split("\napp:")[1].split("\n\n")[0]
+    assert "--Voila.ip=127.0.0.1" in recipe
+    assert Path(ROOT / "notebooks" / NOTEBOOK).is_file()
