@@ -127,9 +127,10 @@ def evaluate_agent(options: argparse.Namespace) -> None:
     with _whole_files(out_dir) as folder:
         write_scores([scores], folder / "scores.csv")
     low, high = scores.interval
+    cut = f", {scores.truncated.sum()} of them cut off" if scores.truncated.any() else ""
     print(
         f"{agent.name}: mean score {scores.mean:.2f}, 95 % interval {low:.2f} to {high:.2f} "
-        f"({len(scores.returns)} episodes, seed {options.seed}, "
+        f"({len(scores.returns)} episodes{cut}, seed {options.seed}, "
         f"{'greedy' if options.greedy else 'sampled'} actions, stickiness {sticky:g})"
     )
 
