@@ -16,6 +16,7 @@ Map of the modules, in the order in which they import one another (a line may us
 | `evaluation`   | scores by episode, with intervals                                          |
 | `training`     | recurrent PPO                                                              |
 | `views`        | arrays -> pictures, figures and movies                                     |
+| `recorder`     | episodes of any training loop -> TensorBoard                               |
 | `figures`      | params file + notebook -> figure, and the comparison with what is stored   |
 | `doctor`       | what this machine lacks, in words                                          |
 | `cli`          | `atarilens evaluate`, `movie`, `explain`, `train` ...                      |
