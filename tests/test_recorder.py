@@ -272,7 +272,7 @@ def test_frames_are_asked_for_only_where_they_are_needed(tmp_path, short_traject
 
 def test_what_cannot_be_recorded_is_refused(tmp_path, short_trajectory):
     with pytest.raises(
-        ValueError, match=r"every must be at least 1 and max_frames at least 2, received 0 and 120"
+        ValueError, match=r"every must be at least 1 and max_frames at least 2, received 0 and 240"
     ):
         AgentRecorder(tmp_path, every=0)
     recorder = AgentRecorder(tmp_path, every=1)
@@ -353,8 +353,8 @@ def test_our_own_training(tmp_path):
     train("pong", tmp_path / "run", settings, callbacks=[callback], progress=False)
     log = tmp_path / "log"
     assert [step for step, _ in scalars(log / "training", "training/entropy")] == [16, 32, 48]
-    assert folders(log) == ["000000-interrupted", "000001-interrupted"]
-    for name, step in (("000000-interrupted", 16), ("000001-interrupted", 48)):
+    assert folders(log) == ["000000-excerpt", "000001-excerpt"]
+    for name, step in (("000000-excerpt", 16), ("000001-excerpt", 48)):
         facts = json.loads((log / "episodes" / name / "metadata.json").read_text())
         assert (facts["name"], facts["length"]) == (f"pong at {step} steps", 5)
         assert movie(log / "episodes" / name, "game").shape[0] == 5

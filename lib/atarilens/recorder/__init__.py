@@ -5,7 +5,8 @@ recorded episodes and its check boxes choose which are shown:
 
     <logdir>/episodes/                 return and length of every episode
     <logdir>/episodes/000050-running   an episode that is being played
-    <logdir>/episodes/000000           a finished one, renamed; "-interrupted" if it was cut off
+    <logdir>/episodes/000000           a finished one, renamed
+    <logdir>/episodes/000100-interrupted, 000150-excerpt     cut off; the beginning of a game
 
 A recorded episode holds the images `game` (the screens, lossless) and `saliency` (both heads' on
 the screens, with the action, return and value of each), the scalars `reward` and `value` by step,

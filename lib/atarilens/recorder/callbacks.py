@@ -22,7 +22,7 @@ def training_callback(
         game: key of `games.GAMES`.
         every: updates between two games; the first is played after the first update.
         seed: of every game, so that they begin alike.
-        steps: agent steps of a game; a longer one is cut off and marked as interrupted.
+        steps: agent steps of a game; of a longer one this is the beginning, named "-excerpt".
 
     Returns:
         `callback(step, network, metrics)`. It plays and explains on a copy of the network, on
@@ -64,7 +64,7 @@ def record_episode(recorder: AgentRecorder, agent: Agent, seed: int, steps: int,
             value=None if play.values is None else play.values[t],
             step=step,
         )
-    recorder.interrupt()
+    recorder.interrupt("excerpt")
 
 
 def sb3_callback(logdir: str | Path, **settings):

@@ -21,7 +21,7 @@ FIRST_GLANCE = 64  # steps; the movies so far are written here and at every doub
 FLUSH = 5  # seconds until a scalar is on disk
 THUMBNAIL = 48  # px
 MOVIE_WIDTH = 320  # px; room for the words below the screen
-RUNNING, INTERRUPTED = "-running", "-interrupted"
+RUNNING = "-running"  # ending of the folder of an episode that is being played
 
 
 @dataclass
@@ -200,5 +200,5 @@ def write_facts(folder: Path, facts: dict, status: str) -> None:
 def end_folder(folder: Path, facts: dict, status: str) -> None:
     """Write that an episode is over, and give its folder its lasting name."""
     write_facts(folder, facts | {"ended": time.time()}, status)
-    ending = INTERRUPTED if status == "interrupted" else ""
+    ending = "" if status == "finished" else f"-{status}"
     folder.rename(folder.with_name(folder.name.removesuffix(RUNNING) + ending))

@@ -58,7 +58,7 @@ class AgentRecorder:
         action_meanings: Sequence[str] = (),
         region: Sequence[int] | None = None,
         stride: int = 8,
-        max_frames: int = 120,
+        max_frames: int = 240,
     ):
         if every < 1 or max_frames < 2:
             raise ValueError(
@@ -146,10 +146,10 @@ class AgentRecorder:
             self.writer.add_scalar("episode/length", self._length, step)
             self._finish("finished")
 
-    def interrupt(self) -> None:
-        """Cut the episode off: what there is of it is written and marked as interrupted."""
+    def interrupt(self, status: str = "interrupted") -> None:
+        """Cut the episode off: what there is of it is written; its folder ends in the status."""
         if self._length:
-            self._finish("interrupted")
+            self._finish(status)
 
     def close(self) -> None:
         """Write what is left; an episode that is not over is marked as interrupted."""
