@@ -14,6 +14,7 @@ from atarilens.explorer.decision import (
 )
 from atarilens.explorer.exploration import Exploration
 from atarilens.explorer.page import Explorer, explore
+from atarilens.explorer.study import Quiz, count_answers, make_questions, quiz
 
 __all__ = [
     "Explanation",
@@ -21,12 +22,16 @@ __all__ = [
     "Explorer",
     "Knobs",
     "Probe",
+    "Quiz",
     "agents_of",
     "checkpoints",
+    "count_answers",
     "episode_gain",
     "explain",
     "explore",
+    "make_questions",
     "probe",
+    "quiz",
     "replays_of",
     "saliency_of",
 ]
