@@ -25,6 +25,18 @@ def test_watching_a_trajectory_equals_replaying_it(tmp_path):
         np.testing.assert_array_equal(getattr(own, name), getattr(trajectory, name))
 
 
+def test_an_agent_that_reads_the_screens_in_another_way_sees_its_own_observations(tmp_path):
+    player = load_agent("untrained-breakout")
+    other = load_agent("untrained-breakout", preprocessing="baby-a3c")
+    trajectory = rollout(player, seed=3, max_steps=30)
+    watched = watch(trajectory, other)
+    replayed = replay(save_replay(trajectory, tmp_path / "play.npz"), other)
+    for name in SEEN:
+        np.testing.assert_array_equal(getattr(watched, name), getattr(replayed, name))
+    assert np.abs(watched.observations - trajectory.observations).max() > 0.1
+    assert watch(trajectory, player).observations is trajectory.observations  # nothing is copied
+
+
 def with_new_weights(agent):
     """Scale an untrained agent's first convolution: another network of the same name."""
     agent.network.conv1.weight.mul_(2)

@@ -196,6 +196,10 @@ def _run(
     watcher = Watcher(agent)
     seed, recorded, noops = origin["seed"], origin.get("noops"), []
     kept = {name: [] for name in ARRAYS}
+    large = {}  # most of the memory: where the length is known, written once to where it stays
+    if length is not None:
+        large["frames"] = np.empty((length, 210, 160, 3), np.uint8)
+        large["observations"] = np.empty((length, *agent.preprocessing.shape), np.float32)
     episode = 0
     over = True
     with tqdm(total=length, unit="step", disable=not progress) as bar:
@@ -225,6 +229,8 @@ def _run(
                 "terminated": terminated,
                 "truncated": truncated,
             }
+            for name, array in large.items():
+                array[len(kept["actions"])] = moment.pop(name)
             for name, value in moment.items():
                 kept[name].append(value)
             over = terminated or truncated
@@ -232,7 +238,11 @@ def _run(
             bar.update()
             if episode == episodes:
                 break
-    arrays = {name: _join(kept[name], DTYPES.get(name, np.float32)) for name in ARRAYS}
+    arrays = large | {
+        name: _join(kept[name], DTYPES.get(name, np.float32))
+        for name in ARRAYS
+        if name not in large
+    }
     return Trajectory(**arrays, settings=env.settings, origin=origin | {"noops": noops})
 
 
@@ -301,7 +311,8 @@ def replay(
 def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
     """Show the screens of a trajectory to an agent, which keeps a memory of its own.
 
-    Equal to `replay(..., agent)`, without playing again. The screens are shared, not copied.
+    Equal to `replay(..., agent)`, without playing again. The screens are shared, not copied, and
+    so are the observations where this agent makes the same of them.
 
     Args:
         trajectory: from the first screen of an episode on.
@@ -316,15 +327,22 @@ def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
         )
     watcher = Watcher(agent)
     starts = np.diff(trajectory.episode, prepend=-1) != 0
-    seen = {name: [] for name in ("observations", "memory", "action_logits", "values")}
-    for screen, start in zip(trajectory.frames, starts, strict=True):
+    seen = {name: [] for name in ("memory", "action_logits", "values")}
+    observations = trajectory.observations  # shared up to the first that is another
+    for t, (screen, start) in enumerate(zip(trajectory.frames, starts, strict=True)):
         watcher.look(screen, start)
-        seen["observations"].append(watcher.observation)
+        if not np.array_equal(observations[t], watcher.observation):
+            if observations is trajectory.observations:
+                observations = np.empty((len(trajectory), *watcher.observation.shape), np.float32)
+                if t:
+                    observations[:t] = trajectory.observations[:t]
+            observations[t] = watcher.observation
         seen["memory"].append(watcher.memory)
         action_logits, values = think([watcher])
         seen["action_logits"].append(action_logits[0])
         seen["values"].append(None if values is None else values[0])
     arrays = {name: _join(values, np.float32) for name, values in seen.items()}
+    arrays["observations"] = observations
     origin = trajectory.origin
     if agent.name != origin["agent"]:
         origin = origin | {"watched_by": agent.name}
