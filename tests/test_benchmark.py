@@ -82,9 +82,9 @@ def test_the_file_is_named_after_the_machine_and_holds_its_numbers(monkeypatch, 
     assert re.fullmatch(r"[a-z0-9-]+-\d+-cores\.json", path.name)
     assert path.with_suffix(".png").stat().st_size > 10_000
     numbers = json.loads(path.read_text())
-    (agent,) = (name for name in numbers["1 threads"] if name.startswith("pong"))
-    times = numbers["1 threads"][agent]["ms_per_frame"]
+    (agent,) = (name for name in numbers["1 thread"] if name.startswith("pong"))
+    times = numbers["1 thread"][agent]["ms_per_frame"]
     assert 0 < times["fast"] < times["original"]
-    ratio = numbers["1 threads"][agent]["times_faster_than"]["original"]
+    ratio = numbers["1 thread"][agent]["times_faster_than"]["original"]
     assert ratio == pytest.approx(times["original"] / times["fast"], rel=1e-2)
     assert numbers["2 threads"]["arithmetic"]["product_gflop_per_second"] > 0

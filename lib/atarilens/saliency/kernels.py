@@ -21,9 +21,17 @@ from numba.extending import intrinsic
 from tqdm.auto import tqdm
 
 CHANNELS = 32
+
+
+def _has_avx512() -> bool:
+    try:
+        return bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+    except RuntimeError:  # LLVM cannot tell on this kind of machine
+        return False
+
+
 # 32 registers of 16 lanes with AVX-512, else 16 registers of 8 (narrower machines take pairs).
-WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
-LANES, TILE, TAIL = (16, 12, 4) if WIDE else (8, 6, 2)
+LANES, TILE, TAIL = (16, 12, 4) if _has_avx512() else (8, 6, 2)
 PANEL = 2 * LANES  # output channels of a tile
 UNROLL = 8
 
@@ -57,8 +65,8 @@ def _constant(value, kind=_vector):
 
 def _fma(builder, a, b, c):
     kind = ir.FunctionType(_vector, [_vector] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-    return builder.call(fma, [a, b, c])
+    name = f"llvm.fmuladd.v{LANES}f32"  # one rounding where the CPU has it, else two
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
 def _smaller(builder, a, b):
