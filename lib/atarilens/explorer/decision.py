@@ -20,6 +20,7 @@ from atarilens.saliency import (
     perturb,
     perturbation_saliency,
 )
+from atarilens.saliency.networks import one_torch_thread
 from atarilens.trajectories import Trajectory
 from atarilens.views import common_gain, overlay
 
@@ -226,7 +227,7 @@ def probe(
         raise ValueError(f"pixel {tuple(centre)} lies outside of the observation {shape}")
     perturbed = perturb(observation, centre, mask_sigma=radius, blur_sigma=BLUR_SIGMA)
     memory = torch.from_numpy(np.stack([trajectory.memory[step]] * 2))
-    with torch.inference_mode():
+    with torch.inference_mode(), one_torch_thread():
         logits, value, _ = agent.network(
             torch.from_numpy(np.stack([observation, perturbed])), memory
         )

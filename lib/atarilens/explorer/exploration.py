@@ -15,6 +15,7 @@ from atarilens.explorer.decision import (
     saliency_of,
 )
 from atarilens.saliency import SaliencyMaps
+from atarilens.saliency.networks import one_torch_thread
 from atarilens.trajectories import Trajectory, watch
 from atarilens.views import common_gain
 
@@ -43,7 +44,8 @@ class Exploration:
         """Return an agent by name, and the episode as it sees it."""
         if name not in self._watchers:
             agent = self._own.get(name) or load_agent(name)
-            self._watchers[name] = agent, watch(self.trajectory, agent)
+            with one_torch_thread():
+                self._watchers[name] = agent, watch(self.trajectory, agent)
         return self._watchers[name]
 
     def _entry(self, name: str, knobs: Knobs) -> dict:

@@ -13,6 +13,7 @@ from atarilens.explorer.decision import Knobs, checkpoints, replays_of
 from atarilens.explorer.exploration import Exploration
 from atarilens.explorer.panels import NEW, PLAYER, Panels, agent_names
 from atarilens.paths import BUILD
+from atarilens.saliency.networks import one_torch_thread
 from atarilens.trajectories import replay, rollout
 
 IDLE = 0.4  # s without a change after which attention is computed in the background
@@ -168,10 +169,12 @@ class Explorer(Panels):
             self._say(f"{name} plays …")
             agent = self._own.get(name) or load_agent(name)
             settings = {"greedy": self.actions.value}
-            trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
+            with one_torch_thread():  # one screen at a time: more threads only wait for each other
+                trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
         else:
             self._say(f"{self.episode.value} is played again …")
-            trajectory = replay(self.episode.value)
+            with one_torch_thread():
+                trajectory = replay(self.episode.value)
             agent = load_agent(trajectory.origin["agent"])
         self._quiet = True
         try:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import anywidget
+import ipywidgets
 import traitlets
 
 HERE = Path(__file__).parent
@@ -28,3 +29,8 @@ class Picture(anywidget.AnyWidget):
     label = traitlets.Unicode().tag(sync=True)
     drag = traitlets.Bool(False).tag(sync=True)
     event = traitlets.Dict().tag(sync=True)
+
+
+def style() -> ipywidgets.HTML:
+    """Return the page's style sheet, for a page without a `Picture`, which brings it."""
+    return ipywidgets.HTML(f"<style>{Picture._css}</style>", layout={"display": "none"})

@@ -18,8 +18,10 @@ from scipy.stats import binomtest
 
 from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.explorer.panels import box
+from atarilens.explorer.picture import style
 from atarilens.paths import BUILD
 from atarilens.saliency import SaliencyMaps, perturbation_saliency
+from atarilens.saliency.networks import one_torch_thread
 from atarilens.trajectories import Trajectory, rollout
 from atarilens.views import common_gain, movie_frames, overlay, save_movie
 
@@ -108,7 +110,7 @@ def make_clip(agent: Agent, trajectory: Trajectory, question: Question, gain=Non
         frames = np.stack(
             [overlay(frame, maps[t], agent.region, gain) for t, frame in enumerate(frames)]
         )
-    return movie_frames({question.condition: frames}, factor=2)
+    return movie_frames({"": frames}, factor=2)
 
 
 def count_answers(answers: Iterable[Answer]) -> dict[str, dict[str, float]]:
@@ -180,7 +182,8 @@ class Quiz:
 
     def __init__(self, agents: dict[str, Agent], num_clips: int, seed: int, path: Path):
         self.agents, self.path = agents, path
-        self.trajectories = {kind: rollout(agents[kind], seed, STEPS) for kind in KINDS}
+        with one_torch_thread():
+            self.trajectories = {kind: rollout(agents[kind], seed, STEPS) for kind in KINDS}
         self.questions = make_questions(num_clips, STEPS, seed)
         self.answers: list[Answer] = []
         self.heading, self.clip = widgets.HTML(), widgets.Image(format="gif")
@@ -188,7 +191,7 @@ class Quiz:
         for kind, button in self.buttons.items():
             button.on_click(self._choose(kind))
         buttons = box("al-choose", *self.buttons.values())
-        self.page = box("atarilens al-quiz", self.heading, self.clip, buttons)
+        self.page = box("atarilens al-quiz", style(), self.heading, self.clip, buttons)
         self._show()
 
     def _choose(self, kind: str) -> Callable[[widgets.Button], None]:
@@ -207,6 +210,7 @@ class Quiz:
             self._finish()
             return
         question = self.questions[number]
+        self._wait(True)
         frames = make_clip(self.agents[question.kind], self.trajectories[question.kind], question)
         with tempfile.TemporaryDirectory() as folder:
             self.clip.value = save_movie(frames, Path(folder) / "clip.gif", FPS).read_bytes()
@@ -216,10 +220,17 @@ class Quiz:
             f'<div class="al-title"><h1>Clip {number + 1} of {len(self.questions)}</h1>'
             f"<span>{question.condition}</span></div><p>{QUESTION}{hint}</p>"
         )
+        self._wait(False)
+
+    def _wait(self, waiting: bool) -> None:
+        """Take no answer, and dim the clip, while the next one is made."""
+        (self.clip.add_class if waiting else self.clip.remove_class)("al-waiting")
+        for button in self.buttons.values():
+            button.disabled = waiting
 
     def _finish(self) -> None:
         append_answers(self.path, self.answers)
-        self.page.children = (self.heading,)
+        self.page.children = (style(), self.heading)
         everybody = count_answers(read_answers(self.path))
         self.heading.value = (
             '<div class="al-title"><h1>What you found</h1></div>'
