@@ -49,8 +49,9 @@ def upsample(grid: np.ndarray, shape: tuple[int, int], stride: int) -> np.ndarra
     """Interpolate scores bilinearly, exactly through the mask centres.
 
     Pixel (i * stride, j * stride) gets grid entry (i, j); beyond the last centre its value is held.
-    Deviation: the original resizes its grid as if it filled the image, which squeezes the map by
-    16/17 and moves blobs by up to 2.6 px; `torch.nn.functional.interpolate` would shift it as much.
+    Deviation: the original rounds its grid to 8 bits and resizes it as if it filled the image,
+    which squeezes the map by 16/17 and moves blobs by up to 2.6 px;
+    `torch.nn.functional.interpolate` would shift it as much.
 
     Args:
         grid: `[..., n, m]`, n and m being the number of multiples of stride below H and W.
