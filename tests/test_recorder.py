@@ -186,6 +186,7 @@ def test_a_later_recorder_marks_what_was_left_and_counts_on(tmp_path, short_traj
     for episode in range(4):
         play(killed, short_trajectory, 2, end=episode < 3)
     assert folders(tmp_path) == ["000000", "000003-running"]
+    killed._current.writer.close()  # threads end with their process
     recorder = AgentRecorder(tmp_path, every=3)
     assert folders(tmp_path) == ["000000", "000003-interrupted"]
     assert recorder.episode == 4
