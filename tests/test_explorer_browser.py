@@ -1,13 +1,15 @@
 """A real browser drives the explorer, in Voilà as `make app` starts it and in JupyterLab."""
 
+import json
 import re
 import shutil
 import sys
+import urllib.request
 from pathlib import Path
 
 import papermill
 import pytest
-from browser import free_port, keep, needs_chromium, open_browser, serve
+from browser import WAIT, free_port, keep, needs_chromium, open_browser, serve
 
 from atarilens.explorer import drawing
 from atarilens.paths import NOTEBOOKS, ROOT
@@ -139,6 +141,20 @@ def drive(page, name: str) -> None:
     assert page.outside == []
 
 
+def run_all_cells(page, address: str) -> None:
+    """Run the notebook that is open in JupyterLab, once its kernel is there and connected."""
+    page.locator(".jp-CodeCell").first.wait_for()
+    for _ in range(WAIT // 500):
+        kernels = json.loads(urllib.request.urlopen(f"{address}/api/kernels").read())
+        if kernels and kernels[0]["connections"] and kernels[0]["execution_state"] == "idle":
+            break
+        page.wait_for_timeout(500)
+    page.wait_for_timeout(1000)
+    page.locator(".jp-Cell").first.click()
+    for _ in page.locator(".jp-Cell").all():
+        page.keyboard.press("Shift+Enter")
+
+
 def test_the_explorer_in_voila(page, in_voila):
     page.goto(in_voila)
     drive(page, "voila")
@@ -146,9 +162,7 @@ def test_the_explorer_in_voila(page, in_voila):
 
 def test_the_explorer_in_jupyterlab(page, in_lab):
     page.goto(f"{in_lab}/lab/tree/{NOTEBOOK}")
-    page.locator(".jp-Cell").first.click()
-    for _ in page.locator(".jp-Cell").all():
-        page.keyboard.press("Shift+Enter")
+    run_all_cells(page, in_lab)
     drive(page, "lab")
 
 

@@ -272,7 +272,7 @@ class Explorer(Panels):
         self.attention_curve.drawing = svg
         head = "critic" if knobs.heads == "critic" else "actor"
         self.attention_legend.value = drawing.legend_html(
-            f"Attention of the {head}", attention, step, "mean standardised saliency; 0 is chance"
+            f"Attention of the {head}", attention, step, "standardised; 0 is chance"
         )
         cursor = step / max(len(exploration) - 1, 1)
         self.value_curve.cursor = self.attention_curve.cursor = cursor
