@@ -6,18 +6,25 @@ Map of the modules, in the order in which they import one another (a line may us
 |----------------|----------------------------------------------------------------------------|
 | `paths`        | the directories of the repository and the user's cache                     |
 | `games`        | facts about each game; where its objects are, read from the emulator's RAM |
+| `moments`      | when something happens: paddle hits, kill shots, aimed shots; from the RAM |
 | `saliency`     | pure functions of (network, observation, memory); imports nothing of ours  |
 | `preprocessing`| screen -> observation                                                      |
 | `models`       | (observation, memory) -> (action logits, value, memory)                    |
 | `envs`         | the one environment factory, and the hints of the overfit study            |
 | `importers`    | other people's checkpoints -> networks                                     |
 | `agents`       | network + preprocessing + actions + settings + provenance                  |
+| `recordings`   | a trajectory kept whole (HDF5), or as a replay of some kilobytes           |
 | `trajectories` | what happened, step by step: rollout, replay, save, load                   |
 | `evaluation`   | scores by episode, with intervals                                          |
-| `training`     | recurrent PPO                                                              |
+| `training`     | recurrent PPO, and imitation for the overfit study                         |
+| `episodes`     | numbers per episode: attention, averages around events, controls, verdicts |
 | `views`        | arrays -> pictures, figures and movies                                     |
+| `explanations` | the standard figures and the movie of any agent                            |
+| `explorer`     | the widgets of notebook 10, and the quiz of notebook 11                    |
 | `recorder`     | episodes of any training loop -> TensorBoard                               |
 | `figures`      | params file + notebook -> figure, and the comparison with what is stored   |
+| `benchmark`    | how fast this machine explains, beside the original and Captum             |
+| `shipping`     | a checkpoint -> data/agents, measured on the very file                     |
 | `doctor`       | what this machine lacks, in words                                          |
 | `cli`          | `atarilens evaluate`, `movie`, `explain`, `train` ...                      |
 
