@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -84,7 +85,8 @@ def test_the_code_calls_what_exists():
 
 
 def test_scores_are_those_of_the_rows():
-    shown = dict(re.findall(r"^\| ([a-z]+-[a-z0-9-]+) \| (.+) \|$", TEXT, re.M))
+    table = TEXT.split("## Agents\n")[1].split("\n## ")[0]
+    shown = dict(re.findall(r"^\| ([a-z]+-[a-z0-9-]+) \| (.+) \|$", table, re.M))
     ours = sorted(path.stem for path in AGENTS.glob("*.safetensors"))
     assert sorted(shown) == ours
     for name in ours:
@@ -100,3 +102,20 @@ def test_scores_are_those_of_the_rows():
 
 def test_the_tolerance_is_the_one_used():
     assert f"relative tolerance\n  {figures.RELATIVE_TOLERANCE:g}" in TEXT
+
+
+def test_speed_is_what_the_benchmark_measured():
+    name = re.search(r"`data/benchmarks/(.+)\.json`", TEXT)[1]
+    told = json.loads((ROOT / "data" / "benchmarks" / f"{name}.json").read_text())
+    alone, both = told["1 thread"], told["2 threads"]
+    rows = {agent for agent in alone if "ms_per_frame" in alone[agent]}
+    assert len(rows) == 2
+    for agent in rows:
+        one, two = (run[agent]["ms_per_frame"] for run in (alone, both))
+        faster = alone[agent]["times_faster_than"]
+        shown = [f"{one[key]:.0f}" for key in ("original", "captum occlusion", "torch")]
+        shown += [f"{one['fast']:.1f}", f"{two['fast']:.1f}", f"{two['fast stride 1']:.0f}"]
+        shown += [f"{faster['original']:.0f} x, {faster['captum occlusion']:.0f} x"]
+        assert f"| {agent} | {' | '.join(shown)} |" in TEXT
+    for rate in told["agent_steps_per_second"].values():
+        assert re.search(rf"\b{rate:.0f}\b", TEXT)

@@ -296,7 +296,7 @@ def measure(trainers: bool = True) -> dict:
 def draw(numbers: Mapping) -> Figure:
     """Draw cost against method and against stride, from what `measure` returns."""
     runs = {name: numbers[name] for name in THREADS.values()}
-    agent = next(key for key in runs["1 thread"] if key.startswith(GAMES[0]))
+    agent = next(key for key in runs["1 thread"] if GAMES[0] in key)
     caption = (
         f"Milliseconds per frame, actor and critic together, of {agent} on "
         f"{numbers['processor']} ({numbers['instructions']}); the fastest of "
