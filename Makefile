@@ -22,7 +22,7 @@ drawn redrawn test: export NUMBA_NUM_THREADS := 1
 export JUPYTER_PREFER_ENV_PATH := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-.PHONY: help figures test lab app html movie evaluate explain train verify bench doctor clean \
+.PHONY: help figures test lab app html movie evaluate explain train imitate ship verify bench doctor clean \
 	packages drawn redrawn FORCE
 
 help:  ## list the targets
@@ -64,11 +64,19 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
-train: export MALLOC_MMAP_THRESHOLD_ := 33554432
-train: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
+train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE))
+
+imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=]
+	@$(RUN) imitate $(if $(AGENT),"$(AGENT)") $(if $(HINT),--hint "$(HINT)") \
+		$(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
+
+ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
+	@$(RUN) ship $(if $(CHECKPOINT),"$(CHECKPOINT)") $(if $(NAME),"$(NAME)") \
+		$(if $(LIKE),--like "$(LIKE)") $(if $(COMMAND),--command "$(COMMAND)")
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
 	@mkdir -p build/verify

@@ -17,7 +17,7 @@ LAYERS = [
     {"games", "weights"},
     {"importers", "models", "preprocessing", "envs", "episodes", "moments"},
     {"agents", "recordings"},
-    {"trajectories"},
+    {"trajectories", "hints"},
     {"training", "evaluation", "views"},
     {"explorer", "recorder", "explanations", "figures", "doctor"},
     {"benchmark"},

@@ -149,7 +149,7 @@ def test_scores_are_written_and_read_back(breakout_scores, tmp_path):
     path = write_scores([breakout_scores, other], tmp_path / "scores" / "a.csv")
     lines = path.read_text().splitlines()
     assert len(lines) == 7
-    head = "agent,seed,return,steps,truncated,greedy,repeat_action_probability,agent_sha256"
+    head = "agent,seed,return,steps,truncated,greedy,repeat_action_probability,hint,agent_sha256"
     assert lines[0] == head
     rows = read_scores(path)
     assert [row["return"] for row in rows[:3]] == breakout_scores.returns.tolist()
@@ -163,6 +163,7 @@ def test_scores_are_written_and_read_back(breakout_scores, tmp_path):
         "truncated": False,
         "greedy": False,
         "repeat_action_probability": 0.25,
+        "hint": "none",
         "agent_sha256": "",
     }
     assert [file.name for file in path.parent.iterdir()] == ["a.csv"]

@@ -50,7 +50,7 @@ def test_a_student_learns_its_experts_actions(expert, tmp_path):
     run = imitate(expert, tmp_path, "expert", settings, seed=1, progress=False)
     rows = list(csv.DictReader((run / "curve.csv").read_text().splitlines()))
     losses = [float(row["cross_entropy"]) for row in rows]
-    assert losses[0] == pytest.approx(np.log(6), abs=0.1)
+    assert losses[0] > 0.5
     assert np.mean(losses[-3:]) < losses[0] / 2
 
 

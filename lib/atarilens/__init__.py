@@ -15,6 +15,7 @@ Map of the modules, in the order in which they import one another (a line may us
 | `agents`       | network + preprocessing + actions + settings + provenance                  |
 | `recordings`   | a trajectory kept whole (HDF5), or as a replay of some kilobytes           |
 | `trajectories` | what happened, step by step: rollout, replay, save, load                   |
+| `hints`        | does an agent do what a random hint says                                   |
 | `evaluation`   | scores by episode, with intervals                                          |
 | `training`     | recurrent PPO, and imitation for the overfit study                         |
 | `episodes`     | numbers per episode: attention, averages around events, controls, verdicts |

@@ -67,8 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
     imitate.add_argument("--steps", type=_positive, default=1_000_000, help="agent steps in all")
     imitate.add_argument("--seed", type=int, default=1)
     ship = verb("ship", ship_agent)
-    ship.add_argument("checkpoint", type=Path, help="<run>/checkpoints/<step>.safetensors")
+    ship.add_argument(
+        "checkpoint",
+        type=Path,
+        help="<run>/checkpoints/<step>.safetensors, or <run>: the best of its last is chosen",
+    )
     ship.add_argument("name", help="of the agent, such as pong-strong")
+    ship.add_argument(
+        "--like", metavar="AGENT", help="choose the checkpoint that scores most like this agent"
+    )
     ship.add_argument("--command", help="that made it; for its row")
     verb("bench", measure_machine)
     verb("doctor", look_for_what_is_missing)
@@ -196,12 +203,20 @@ def train_student(options: argparse.Namespace) -> None:
 
 def ship_agent(options: argparse.Namespace) -> None:
     """Measure a checkpoint and put it into data/agents, with its row, scores and curve."""
-    from atarilens.shipping import ship, thin_curve, training_hours
+    from atarilens import load_agent
+    from atarilens.shipping import choose_checkpoint, ship, thin_curve, training_hours
 
-    run_dir = options.checkpoint.parent.parent
-    facts = {"command": options.command, "hours": training_hours(options.checkpoint)}
-    print(ship(options.checkpoint, options.name, facts=facts, progress=True))
-    print(thin_curve(run_dir, options.name))
+    checkpoint, facts = options.checkpoint, {"command": options.command}
+    if checkpoint.suffix != ".safetensors":
+        like = load_agent(options.like) if options.like else None
+        checkpoint = choose_checkpoint(checkpoint, like=like)
+        facts["chosen"] = f"scores {f'most like {like.name}' if like else 'best'} on other seeds"
+        print(f"chosen: {checkpoint}")
+    elif options.like:
+        raise ValueError(f"--like chooses among the checkpoints of a run, received {checkpoint}")
+    facts["hours"] = training_hours(checkpoint)
+    print(ship(checkpoint, options.name, facts=facts, progress=True))
+    print(thin_curve(checkpoint.parent.parent, options.name))
 
 
 def measure_machine(options: argparse.Namespace) -> None:

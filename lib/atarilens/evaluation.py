@@ -21,7 +21,7 @@ BOOTSTRAP_SEED = 0
 RESAMPLES = 10_000
 COLUMNS = (
     *("agent", "seed", "return", "steps", "truncated", "greedy"),
-    *("repeat_action_probability", "agent_sha256"),
+    *("repeat_action_probability", "hint", "agent_sha256"),
 )
 
 
@@ -273,8 +273,8 @@ def write_scores(scores: Sequence[Scores], path: str | Path) -> Path:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for one in scores:
-            sticky = one.settings.repeat_action_probability
-            last = (int(one.greedy), f"{sticky:g}", one.agent_sha256 or "")
+            sticky, hint = one.settings.repeat_action_probability, one.settings.hint
+            last = (int(one.greedy), f"{sticky:g}", hint, one.agent_sha256 or "")
             for row in zip(one.seeds, one.returns, one.lengths, one.truncated, strict=True):
                 seed, total, steps, truncated = row
                 writer.writerow((one.agent, seed, f"{total:g}", steps, int(truncated), *last))

@@ -65,16 +65,42 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
     return replace(agent, facts=agent.facts | known | (facts or {}))
 
 
-def choose_checkpoint(run: str | Path, last: int = 5, episodes: int = EPISODES) -> Path:
-    """Return the checkpoint with the best mean among the last of a run, on seeds never reported."""
+def choose_checkpoint(
+    run: str | Path, last: int = 5, episodes: int = EPISODES, like: Agent | None = None
+) -> Path:
+    """Choose among the last checkpoints of a run, on seeds that are never reported.
+
+    Args:
+        run: folder of the run.
+        last: how many checkpoints are compared.
+        episodes: of each.
+        like: choose the mean score nearest to this agent's on the same seeds (of the overfit
+            study: the overfit student nearest to its control); by default the best.
+
+    Raises:
+        ValueError: if the run holds no checkpoints.
+    """
     candidates = sorted((Path(run) / "checkpoints").glob("*.safetensors"))[-last:]
     if not candidates:
         raise ValueError(f"{run} holds no checkpoints")
-    means = [
-        evaluate(checkpoint_agent(path, "candidate"), episodes, CHOOSING_SEED).mean
-        for path in candidates
-    ]
+    means = np.array(
+        [
+            evaluate(checkpoint_agent(path, "candidate"), episodes, CHOOSING_SEED).mean
+            for path in candidates
+        ]
+    )
+    if like is not None:
+        means = -np.abs(means - evaluate(like, episodes, CHOOSING_SEED).mean)
     return candidates[int(np.argmax(means))]
+
+
+def hint_conditions(agent: Agent) -> list[str]:
+    """Return the hints that a student is scored under: true, random, shifted by one, absent.
+
+    Empty for agents that imitate nobody.
+    """
+    _, imitates, expert = (agent.facts.get("lineage") or "").partition("imitates ")
+    return [f"expert:{expert}", "random", f"shifted:{expert}", "none"] if imitates else []
 
 
 def describe(scores: Scores) -> dict:
@@ -100,8 +126,9 @@ def ship(
     """Measure a checkpoint and put it into `data/agents` with its row and its scores.
 
     The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
-    sampled under sticky actions, `episodes` whole episodes each. Nothing appears in `data` before
-    all is measured.
+    sampled under sticky actions, `episodes` whole episodes each; a student of the overfit study
+    also under the hints that it was not trained with. Nothing appears in `data` before all is
+    measured.
 
     Args:
         checkpoint: of a run (see `checkpoint_agent`).
@@ -122,14 +149,22 @@ def ship(
         sampled = evaluate(agent, **played)
         greedy = evaluate(agent, greedy=True, **played)
         robust = evaluate(agent, settings=sticky, **played)
+        by_hint = {
+            hint: evaluate(agent, settings=replace(agent.settings, hint=hint), **played)
+            for hint in hint_conditions(agent)
+            if hint != agent.settings.hint
+        }
         score = describe(sampled) | {
             "greedy": describe(greedy),
             "sticky": {"repeat_action_probability": STICKINESS} | describe(robust),
             "sha256": agent.facts["sha256"],
         }
+        if by_hint:
+            score["hints"] = {hint: describe(scores) for hint, scores in by_hint.items()}
         save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
         row = weights.with_suffix(".yml")
-        write_scores([sampled, greedy, robust], paths.SCORES / f"{name}.csv")
+        measured = [sampled, greedy, robust, *by_hint.values()]
+        write_scores(measured, paths.SCORES / f"{name}.csv")
         for path in (weights, row):
             os.replace(path, paths.AGENTS / path.name)
     check_row(name)
@@ -160,7 +195,8 @@ def check_row(name: str) -> None:
 
 def _plain(row: dict, agent: Agent) -> bool:
     stickiness = agent.settings.repeat_action_probability
-    return not row["greedy"] and row["repeat_action_probability"] == stickiness
+    conditions = (row["greedy"], row["repeat_action_probability"], row["hint"])
+    return conditions == (False, stickiness, agent.settings.hint)
 
 
 def training_hours(checkpoint: str | Path) -> float | None:

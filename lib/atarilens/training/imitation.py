@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from atarilens.agents import Agent
 from atarilens.envs import draw_hint
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.models import ACTOR_GAIN, RecurrentActorCritic, initialise
 from atarilens.training.emulators import Emulators
 from atarilens.training.ppo import observe, sample, unroll
 from atarilens.training.runs import Callback, drive
@@ -43,7 +43,7 @@ class ImitationSettings:
     rollout_steps: int = 32
     epochs: int = 3
     minibatches: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     max_grad_norm: float = 0.5
 
 
@@ -96,6 +96,8 @@ def imitate(
     }
     num_actions = len(expert.action_meanings)
     network = initialise(RecurrentActorCritic(num_actions), seed)
+    with torch.no_grad():
+        network.actor_linear.weight.div_(ACTOR_GAIN)  # at 0.01, too little reaches the layers below
     network.to(memory_format=torch.channels_last)
 
     def make_update(step, optimizer, generator):

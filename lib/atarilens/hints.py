@@ -1,0 +1,39 @@
+"""The overfit study's causal question: does an agent do what a hint says, whatever it says?"""
+
+import numpy as np
+import torch
+
+from atarilens.agents import Agent
+from atarilens.envs import HINT_LEFT, HINT_ROWS, HINT_SPACING, draw_hint
+
+
+def hint_box(num_actions: int) -> np.ndarray:
+    """Return the box `[1, 4]` float64 that holds all bars: px (top, bottom, left, right)."""
+    right = HINT_LEFT + HINT_SPACING * (num_actions - 1) + 1
+    return np.array([[HINT_ROWS.start, HINT_ROWS.stop, HINT_LEFT, right]], np.float64)
+
+
+def follows_random_hint(
+    agent: Agent, frames: np.ndarray, memory: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Overwrite the hint of each screen by a random one and ask for the most probable action.
+
+    The mean is the hint-following rate: 1 / A by chance, and for an agent that ignores hints.
+    The memory that enters the step is left as it was.
+
+    Args:
+        agent: of recurrent kind, reading one screen at a time.
+        frames: `[n, 210, 160, 3]` uint8, screens with or without a hint; not modified.
+        memory: `[n, k, M]` float32 entering those steps.
+        generator: draws the hints.
+
+    Returns:
+        `[n]` bool: the most probable action is the hint's.
+    """
+    num_actions = len(agent.action_meanings)
+    shown = generator.integers(num_actions, size=len(frames))
+    hinted = [draw_hint(screen, a, num_actions) for screen, a in zip(frames, shown, strict=True)]
+    observations = torch.from_numpy(np.stack([agent.preprocess(screen) for screen in hinted]))
+    with torch.inference_mode():
+        action_logits = agent.network(observations, torch.from_numpy(memory))[0]
+    return action_logits.argmax(1).numpy() == shown
