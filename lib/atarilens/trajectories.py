@@ -16,7 +16,6 @@ from tqdm import tqdm
 from atarilens.agents import Agent, load_agent
 from atarilens.envs import AtariEnv, EnvironmentSettings, make_env
 from atarilens.recordings import (
-    ARRAYS,
     DTYPES,
     Trajectory,
     hashes,
@@ -166,13 +165,18 @@ def rollout(
             f"max_steps {max_steps}, episodes {episodes}"
         )
     env = make_agent_env(agent, settings)
-    generator = None
+    watcher, generator = Watcher(agent), None
 
-    def choose(action_logits: np.ndarray, step: int, episode: int, start: bool) -> int:
+    def decide(screen: np.ndarray, step: int, episode: int, start: bool) -> tuple[int, dict]:
         nonlocal generator
         if start and not greedy:
             generator = episode_generator(seed + episode)
-        return draw_action(action_logits, generator)
+        watcher.look(screen, start)
+        thought = {"observations": watcher.observation, "memory": watcher.memory}
+        action_logits, values = think([watcher])
+        thought["action_logits"] = action_logits[0]
+        thought["values"] = None if values is None else values[0]
+        return draw_action(action_logits[0], generator), thought
 
     origin = {
         "agent": agent.name,
@@ -180,70 +184,62 @@ def rollout(
         "seed": seed,
         "greedy": greedy,
     }
-    return _run(agent, env, choose, origin, length, episodes, progress)
+    arrays, noops = _run(env, decide, origin, length, episodes, progress)
+    return Trajectory(**arrays, settings=env.settings, origin=origin | {"noops": noops})
 
 
 def _run(
-    agent: Agent,
     env: AtariEnv,
-    choose: Callable[[np.ndarray, int, int, bool], int],
+    decide: Callable[[np.ndarray, int, int, bool], tuple[int, dict]],
     origin: dict,
     length: int | None,
     episodes: int | None,
     progress: bool,
-) -> Trajectory:
-    """Play until `length` steps or `episodes` episodes are complete; no-ops as in the origin."""
-    watcher = Watcher(agent)
+) -> tuple[dict, list[int]]:
+    """Play until `length` steps or `episodes` episodes are complete; no-ops as in the origin.
+
+    Returns:
+        The arrays of a trajectory (with what `decide` thought, if it tells), and the no-ops done.
+    """
     seed, recorded, noops = origin["seed"], origin.get("noops"), []
-    kept = {name: [] for name in ARRAYS}
-    large = {}  # most of the memory: where the length is known, written once to where it stays
-    if length is not None:
+    kept, large = {}, {}
+    if length is not None:  # most of the memory: written once to where it stays
         large["frames"] = np.empty((length, 210, 160, 3), np.uint8)
-        large["observations"] = np.empty((length, *agent.preprocessing.shape), np.float32)
-    episode = 0
+    step = episode = 0
     over = True
     with tqdm(total=length, unit="step", disable=not progress) as bar:
-        while len(kept["actions"]) != length:
+        while step != length:
             start = over
             if start:
                 options = {"noops": recorded[episode]} if recorded else None
                 screen, info = env.reset(seed=seed + episode, options=options)
                 noops.append(info["noops"])
-            watcher.look(screen, start)
             moment = {
                 "frames": screen,
-                "observations": watcher.observation,
-                "memory": watcher.memory,
                 "episode": episode,
                 "ram": info["ram"],
                 "hints": info.get("hint"),
             }
-            action_logits, values = think([watcher])
-            action = choose(action_logits[0], len(kept["actions"]), episode, start)
+            action, thought = decide(screen, step, episode, start)
             screen, reward, terminated, truncated, info = env.step(action)
-            moment |= {
-                "action_logits": action_logits[0],
-                "values": None if values is None else values[0],
+            moment |= thought | {
                 "actions": action,
                 "rewards": reward,
                 "terminated": terminated,
                 "truncated": truncated,
             }
             for name, array in large.items():
-                array[len(kept["actions"])] = moment.pop(name)
+                array[step] = moment.pop(name)
             for name, value in moment.items():
-                kept[name].append(value)
+                kept.setdefault(name, []).append(value)
             over = terminated or truncated
+            step += 1
             episode += over
             bar.update()
             if episode == episodes:
                 break
-    arrays = large | {
-        name: _join(kept[name], DTYPES.get(name, np.float32))
-        for name in ARRAYS
-        if name not in large
-    }
-    return Trajectory(**arrays, settings=env.settings, origin=origin | {"noops": noops})
+    joined = {name: _join(kept[name], DTYPES.get(name, np.float32)) for name in kept}
+    return large | joined, noops
 
 
 def _join(values: list, dtype: type) -> np.ndarray | None:
@@ -268,7 +264,8 @@ def replay(
         progress: show a bar.
 
     Returns:
-        The trajectory; what the network thought is computed anew.
+        The trajectory; what the network thought is computed anew, episodes side by side, and
+        equals what it thought while playing up to rounding.
 
     Raises:
         FileNotFoundError: if there is no such replay, or no such agent.
@@ -290,15 +287,16 @@ def replay(
     expert = None
     if kind in ("expert", "shifted"):
         expert = _recorded_expert(hints.astype(int) - (kind == "shifted"))
-    trajectory = _run(
-        agent,
+    arrays, _ = _run(
         make_env(settings, expert=expert),
-        lambda action_logits, step, episode, start: int(actions[step]),
+        lambda screen, step, episode, start: (int(actions[step]), {}),
         origin,
         length=len(actions),
         episodes=None,
         progress=progress,
     )
+    arrays |= _watched(agent, arrays["frames"], arrays["episode"])
+    trajectory = Trajectory(**arrays, settings=settings, origin=origin)
     found = hashes(trajectory)
     if differing := [name for name in found if found[name] != facts["sha256"][name]]:
         raise ValueError(
@@ -311,7 +309,7 @@ def replay(
 def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
     """Show the screens of a trajectory to an agent, which keeps a memory of its own.
 
-    Equal to `replay(..., agent)`, without playing again. The screens are shared, not copied, and
+    Equal to `replay(..., agent)`, bit for bit, without playing again. The screens are shared, not copied, and
     so are the observations where this agent makes the same of them.
 
     Args:
@@ -325,28 +323,44 @@ def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
         raise ValueError(
             f"agent {agent.name!r} plays {agent.game}, the trajectory {trajectory.settings.game}"
         )
-    watcher = Watcher(agent)
-    starts = np.diff(trajectory.episode, prepend=-1) != 0
-    seen = {name: [] for name in ("memory", "action_logits", "values")}
-    observations = trajectory.observations  # shared up to the first that is another
-    for t, (screen, start) in enumerate(zip(trajectory.frames, starts, strict=True)):
-        watcher.look(screen, start)
-        if not np.array_equal(observations[t], watcher.observation):
-            if observations is trajectory.observations:
-                observations = np.empty((len(trajectory), *watcher.observation.shape), np.float32)
-                if t:
-                    observations[:t] = trajectory.observations[:t]
-            observations[t] = watcher.observation
-        seen["memory"].append(watcher.memory)
-        action_logits, values = think([watcher])
-        seen["action_logits"].append(action_logits[0])
-        seen["values"].append(None if values is None else values[0])
-    arrays = {name: _join(values, np.float32) for name, values in seen.items()}
-    arrays["observations"] = observations
+    arrays = _watched(agent, trajectory.frames, trajectory.episode, trajectory.observations)
     origin = trajectory.origin
     if agent.name != origin["agent"]:
         origin = origin | {"watched_by": agent.name}
     return replace(trajectory, **arrays, origin=origin)
+
+
+def _watched(
+    agent: Agent, frames: np.ndarray, episode: np.ndarray, others: np.ndarray | None = None
+) -> dict:
+    """Show whole episodes to an agent, side by side: the arrays of what it reads and thinks.
+
+    Args:
+        agent: who watches.
+        frames: `[T, 210, 160, 3]` uint8.
+        episode: `[T]` int.
+        others: observations `[T, C, H, W]` of another agent, used as they are if they are equal.
+    """
+    lanes = [(Watcher(agent), np.flatnonzero(episode == e)) for e in np.unique(episode)]
+    observations, seen = others, {}
+    for k in range(max(len(steps) for _, steps in lanes)):
+        watchers, at = zip(*((w, steps[k]) for w, steps in lanes if k < len(steps)), strict=True)
+        for watcher, t in zip(watchers, at, strict=True):
+            watcher.look(frames[t], start=k == 0)
+            if observations is None or not np.array_equal(observations[t], watcher.observation):
+                if observations is others:  # until now they were the same
+                    observations = np.empty((len(frames), *watcher.observation.shape), np.float32)
+                    if others is not None and others.shape == observations.shape:
+                        observations[:] = others
+                observations[t] = watcher.observation
+        thought = {"memory": np.stack([watcher.memory for watcher in watchers])}
+        thought["action_logits"], thought["values"] = think(watchers)
+        for name, values in thought.items():
+            if values is not None:
+                if name not in seen:
+                    seen[name] = np.empty((len(frames), *values.shape[1:]), np.float32)
+                seen[name][list(at)] = values
+    return {"values": None, "observations": observations} | seen
 
 
 def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:
