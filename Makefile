@@ -66,9 +66,10 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
 train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
 train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
-train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [TENSORBOARD=1] [DEVICE=cuda]
+train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE))
+		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE)) \
+		$(if $(SET),--set $(SET))
 
 imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=]
 	@$(RUN) imitate $(if $(AGENT),"$(AGENT)") $(if $(HINT),--hint "$(HINT)") \

@@ -40,6 +40,20 @@ def refused(capsys, *arguments: str) -> str:
         (["evaluate", "x", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
         (["train", "tetris"], "tetris"),
         (["train", "pong", "--from", "untrained-breakout"], "plays breakout, not pong"),
+        (
+            ["train", "pong", "--set", "epoch=4"],
+            "no hyperparameter 'epoch'; expected one of num_envs",
+        ),
+        (["train", "pong", "--set", "epochs=few"], "epochs must be of type int, received 'few'"),
+        (
+            ["train", "pong", "--set", "life_loss=1"],
+            "life_loss must be true or false, received '1'",
+        ),
+        (["train", "pong", "--set", "minibatches=5"], "must be a multiple of minibatches (5)"),
+        (
+            ["ship", "a.safetensors", "x", "--like", "y"],
+            "--like chooses among the checkpoints of a",
+        ),
         (["evaluate", "pong-storng"], "unknown agent 'pong-storng'"),
         (["evaluate", "untrained-pong", "--game", "breakout"], "plays pong, not breakout"),
         (["explain", "no/such/file.tar", "--game", "pong"], "no/such/file.tar"),

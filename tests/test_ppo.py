@@ -11,8 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from atarilens.envs import EnvironmentSettings
 from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.training.ppo import PPOSettings, _update, advantages, sample, train
+from atarilens.training.emulators import Emulators
+from atarilens.training.ppo import (
+    PPOSettings,
+    _collect,
+    _update,
+    advantages,
+    cut,
+    sample,
+    train,
+    unroll,
+)
 from atarilens.training.runs import checkpoint_steps, load_weights
 
 SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
@@ -73,23 +84,72 @@ def rollout_of(network, settings, generator):
         "values": values,
         "advantages": gain,
         "returns": torch.ones(shape),
-    }, memory
+        "memory": memory,
+    }
 
 
 def test_an_update_favours_what_turned_out_well():
     network = initialise(RecurrentActorCritic(4), 0)
     settings = PPOSettings(**SMALL)
     generator = torch.Generator().manual_seed(0)
-    rollout, memory = rollout_of(network, settings, generator)
+    rollout = rollout_of(network, settings, generator)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     for _ in range(5):
-        statistics = _update(network, optimizer, rollout, memory, settings, generator)
+        statistics = _update(network, optimizer, rollout, settings, generator)
     with torch.no_grad():
-        hidden, _ = network.unroll(rollout["observations"], memory, rollout["starts"])
+        hidden, _ = network.unroll(rollout["observations"], rollout["memory"], rollout["starts"])
         logits, value = network.heads(hidden)
     assert logits.softmax(-1)[..., 1].mean() > 0.26
     assert (value - 1).abs().mean() < (rollout["values"] - 1).abs().mean()
     assert statistics["approximate_kl"] >= 0
+
+
+def test_a_lost_life_costs_its_penalty_and_ends_the_return():
+    """With lambda 1, two collections that differ in the penalty differ by its discounted sum."""
+
+    def collect(penalty: float) -> tuple[np.ndarray, list]:
+        settings = PPOSettings(
+            num_envs=4, rollout_steps=128, gae_lambda=1.0, life_penalty=penalty, minibatches=1
+        )
+        network = initialise(RecurrentActorCritic(4), 0).to(memory_format=torch.channels_last)
+        emulators = Emulators(EnvironmentSettings("breakout"), 4, (1, 0))
+        step, lost = emulators.step, []
+
+        def watched(actions):
+            rewards, over, lives = step(actions)
+            lost.append(lives)
+            return rewards, over, lives
+
+        emulators.step = watched
+        generator = torch.Generator().manual_seed(0)
+        rollout, _ = _collect(network, emulators, torch.zeros(4, 2, 256), settings, generator)
+        return rollout["returns"].numpy(), lost
+
+    (free, lost), (dear, _) = collect(0.0), collect(2.0)
+    assert np.sum(lost) >= 2
+    expected = np.zeros((129, 4))
+    for t in reversed(range(128)):
+        expected[t] = np.where(lost[t], 2.0, 0.99 * expected[t + 1])
+    np.testing.assert_allclose(free - dear, expected[:128], atol=1e-4)
+
+
+def test_sequences_start_from_the_memory_that_was_played_with():
+    """Two ways: the rollout run whole, and cut into sequences of two steps."""
+    network = initialise(RecurrentActorCritic(4), 0).to(memory_format=torch.channels_last)
+    settings = PPOSettings(num_envs=2, rollout_steps=4, sequence_steps=2, minibatches=2)
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(2, 2, 256, generator=generator)
+    emulators = Emulators(EnvironmentSettings("breakout"), 2, (1, 0))
+    rollout, after = _collect(network, emulators, start, settings, generator)
+    observations, starts = rollout["observations"], rollout["starts"]
+    with torch.no_grad():
+        whole, last = unroll(network, observations, start, starts)
+        parts, ends = unroll(network, cut(observations, 2), rollout["memory"], cut(starts, 2))
+    torch.testing.assert_close(cut(whole, 2), parts, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(ends[2:], last, atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(last, after, atol=1e-2, rtol=1e-2)
+    table = torch.arange(8).reshape(4, 2)
+    assert cut(table, 2).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]]
 
 
 def test_clipping_bounds_how_far_an_update_goes():
@@ -98,9 +158,9 @@ def test_clipping_bounds_how_far_an_update_goes():
         network = initialise(RecurrentActorCritic(4), 0)
         settings = PPOSettings(**SMALL | {"epochs": 20, "clip": clip, "entropy": 0.0, "value": 0.0})
         generator = torch.Generator().manual_seed(0)
-        rollout, memory = rollout_of(network, settings, generator)
+        rollout = rollout_of(network, settings, generator)
         optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-        moved.append(_update(network, optimizer, rollout, memory, settings, generator))
+        moved.append(_update(network, optimizer, rollout, settings, generator))
     assert moved[0]["approximate_kl"] < moved[1]["approximate_kl"] / 3
 
 
@@ -156,8 +216,12 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
 
 
 def test_settings_that_cannot_run_are_named():
-    with pytest.raises(ValueError, match=r"num_envs \(6\) must be a multiple of minibatches \(4\)"):
+    message = r"sequences of a rollout \(6: .*\) must be a multiple of minibatches \(4\)"
+    with pytest.raises(ValueError, match=message):
         PPOSettings(num_envs=6, minibatches=4)
+    message = r"rollout_steps \(32\) must be a multiple of sequence_steps \(5\)"
+    with pytest.raises(ValueError, match=message):
+        PPOSettings(sequence_steps=5)
 
 
 def test_callbacks_see_every_update(tmp_path):

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -61,6 +61,14 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--tensorboard", action="store_true", help="record episodes as movies")
+    train.add_argument(
+        "--set",
+        dest="changed",
+        metavar="NAME=VALUE",
+        nargs="+",
+        default=[],
+        help="hyperparameters other than the defaults of training.ppo.PPOSettings",
+    )
     imitate = verb("imitate", train_student)
     imitate.add_argument("expert", metavar="agent", help="whose most probable action is learned")
     imitate.add_argument("--hint", required=True, choices=("expert", "random"))
@@ -169,6 +177,7 @@ def train_agent(options: argparse.Namespace) -> None:
 
     game = games.game(options.game).name
     parent = load_agent(options.from_agent, game=game) if options.from_agent else None
+    settings = _changed(PPOSettings(total_steps=options.steps), options.changed)
     run_dir = runs() / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
     print(f"training in {run_dir}; stop at any time, the same command goes on")
     callbacks = []
@@ -180,13 +189,32 @@ def train_agent(options: argparse.Namespace) -> None:
     train(
         game,
         run_dir,
-        PPOSettings(total_steps=options.steps),
+        settings,
         seed=options.seed,
         from_agent=parent,
         device=options.device,
         callbacks=callbacks,
     )
     print(f"done: the weights of the last checkpoint are in {run_dir / 'checkpoints'}")
+
+
+def _changed(settings, assignments: list[str]):
+    """Return settings in which `name=value` are changed; numbers, or true and false."""
+    defaults, values = asdict(settings), {}
+    for assignment in assignments:
+        name, _, text = assignment.partition("=")
+        if name not in defaults or name == "total_steps":
+            known = ", ".join(name for name in defaults if name != "total_steps")
+            raise ValueError(f"no hyperparameter {name!r}; expected one of {known}")
+        kind = type(defaults[name])
+        try:
+            values[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"{name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'},"
+                f" received {text!r}"
+            ) from None
+    return replace(settings, **values)
 
 
 def train_student(options: argparse.Namespace) -> None:

@@ -309,8 +309,8 @@ def replay(
 def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
     """Show the screens of a trajectory to an agent, which keeps a memory of its own.
 
-    Equal to `replay(..., agent)`, bit for bit, without playing again. The screens are shared, not copied, and
-    so are the observations where this agent makes the same of them.
+    Equal to `replay(..., agent)`, bit for bit, without playing again. The screens are shared, not
+    copied, and so are the observations where this agent makes the same of them.
 
     Args:
         trajectory: from the first screen of an episode on.

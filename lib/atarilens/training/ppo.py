@@ -27,10 +27,11 @@ class PPOSettings:
     Attributes:
         total_steps: agent steps of the whole run; the learning rate falls linearly to 0 over it.
         num_envs: emulators side by side.
-        rollout_steps: agent steps of each emulator between updates; also the length of the
-            sequences through which gradients flow.
+        rollout_steps: agent steps of each emulator between updates.
+        sequence_steps: agent steps through which gradients flow, 0 for the whole rollout; each
+            sequence starts from the memory that entered it when it was played.
         epochs: passes over each rollout.
-        minibatches: per pass; each holds whole sequences of num_envs / minibatches emulators.
+        minibatches: per pass; each holds a share of all sequences, drawn anew in every pass.
         learning_rate: of Adam, at the start.
         clip: of the probability ratio, PPO eq. 7.
         entropy: coefficient of the entropy bonus.
@@ -39,12 +40,14 @@ class PPOSettings:
         gae_lambda: of generalised advantage estimation (Schulman et al. 2016, eq. 16).
         max_grad_norm: gradients are scaled down to this norm.
         life_loss: a lost life ends the return (never the memory).
+        life_penalty: taken from the reward where a life is lost, after clipping.
         clip_rewards: learn from the sign of the reward.
     """
 
     total_steps: int = 10_000_000
     num_envs: int = 64
     rollout_steps: int = 32
+    sequence_steps: int = 0
     epochs: int = 3
     minibatches: int = 8
     learning_rate: float = 5e-4
@@ -55,14 +58,31 @@ class PPOSettings:
     gae_lambda: float = 0.95
     max_grad_norm: float = 0.5
     life_loss: bool = True
+    life_penalty: float = 0.0
     clip_rewards: bool = True
 
     def __post_init__(self):
         """Refuse settings that cannot be run."""
-        if self.num_envs % self.minibatches:
+        if self.rollout_steps % self.sequence_length:
             raise ValueError(
-                f"num_envs ({self.num_envs}) must be a multiple of minibatches ({self.minibatches})"
+                f"rollout_steps ({self.rollout_steps}) must be a multiple of sequence_steps "
+                f"({self.sequence_steps})"
             )
+        if self.sequences % self.minibatches:
+            raise ValueError(
+                f"the sequences of a rollout ({self.sequences}: num_envs x rollout_steps / "
+                f"sequence_steps) must be a multiple of minibatches ({self.minibatches})"
+            )
+
+    @property
+    def sequence_length(self) -> int:
+        """Agent steps of each sequence."""
+        return self.sequence_steps or self.rollout_steps
+
+    @property
+    def sequences(self) -> int:
+        """Number of sequences in a rollout."""
+        return self.num_envs * (self.rollout_steps // self.sequence_length)
 
 
 def advantages(rewards, values, ends, last_value, gamma, gae_lambda) -> torch.Tensor:
@@ -102,12 +122,17 @@ def unroll(network, observations, memory, starts):
 
 @torch.no_grad()
 def _collect(network, emulators, memory, settings, generator):
-    """Play `rollout_steps` in each emulator; return the rollout and the memory after it."""
+    """Play `rollout_steps` in each emulator; return the rollout and the memory after it.
+
+    The rollout's entries are `[T, B, ...]`; its "memory" is the one that entered each sequence,
+    `[sequences, k, M]` (see `cut`).
+    """
     device = memory.device
     rollout = {key: [] for key in ("observations", "starts", "actions", "log_probs", "values")}
-    rewards, ends = [], []
-    first_memory = memory
-    for _ in range(settings.rollout_steps):
+    rewards, ends, entering = [], [], []
+    for step in range(settings.rollout_steps):
+        if step % settings.sequence_length == 0:
+            entering.append(memory)
         observation = observe(emulators.screens, device)
         starts = torch.from_numpy(emulators.starts).to(device)
         hidden, memory = unroll(network, observation[None], memory, starts[None])
@@ -119,7 +144,8 @@ def _collect(network, emulators, memory, settings, generator):
         for key, entry in zip(rollout, entries, strict=True):
             rollout[key].append(entry)
         reward, over, lost = emulators.step(actions.cpu().numpy())
-        rewards.append(np.sign(reward) if settings.clip_rewards else reward)
+        reward = np.sign(reward) if settings.clip_rewards else reward
+        rewards.append(reward - settings.life_penalty * lost)
         ends.append(lost if settings.life_loss else over)
     observation = observe(emulators.screens, device)
     starts = torch.from_numpy(emulators.starts).to(device)
@@ -133,7 +159,12 @@ def _collect(network, emulators, memory, settings, generator):
         rewards, rollout["values"], ends, last_value, settings.gamma, settings.gae_lambda
     )
     rollout["returns"] = rollout["advantages"] + rollout["values"]
-    return rollout, first_memory, memory
+    return rollout | {"memory": torch.cat(entering)}, memory
+
+
+def cut(entry: torch.Tensor, steps: int) -> torch.Tensor:
+    """Cut `[T, B, ...]` into sequences `[steps, T / steps * B, ...]`, the earliest steps first."""
+    return entry.unflatten(0, (-1, steps)).transpose(0, 1).flatten(1, 2)
 
 
 def sample(log_probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -142,13 +173,18 @@ def sample(log_probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (log_probs - torch.log(-torch.log(noise.clamp_min(1e-20)))).argmax(1)
 
 
-def _update(network, optimizer, rollout, memory, settings, generator):
+def _update(network, optimizer, rollout, settings, generator):
     """Improve the network on one rollout; return means of what happened."""
-    statistics = []
+    statistics, memory = [], rollout["memory"]
+    sequences = {
+        key: cut(entry, settings.sequence_length)
+        for key, entry in rollout.items()
+        if key != "memory"
+    }
     for _ in range(settings.epochs):
-        order = torch.randperm(settings.num_envs, generator=generator, device=memory.device)
+        order = torch.randperm(settings.sequences, generator=generator, device=memory.device)
         for part in order.chunk(settings.minibatches):
-            batch = {key: entry[:, part] for key, entry in rollout.items()}
+            batch = {key: entry[:, part] for key, entry in sequences.items()}
             hidden, _ = unroll(network, batch["observations"], memory[part], batch["starts"])
             action_logits, value = network.heads(hidden)
             log_probs = torch.log_softmax(action_logits, dim=-1)
@@ -233,8 +269,8 @@ def train(
 
         def update():
             nonlocal memory
-            rollout, entering, memory = _collect(network, emulators, memory, settings, generator)
-            learned = _update(network, optimizer, rollout, entering, settings, generator)
+            rollout, memory = _collect(network, emulators, memory, settings, generator)
+            learned = _update(network, optimizer, rollout, settings, generator)
             return emulators.metrics | learned
 
         return update

@@ -159,11 +159,14 @@ def _check_facts(path: Path, facts: dict) -> None:
 
 
 def _append_row(path: Path, row: dict) -> None:
-    """Append one row to a CSV, with the header first."""
-    new = not path.exists()
+    """Append one row to a CSV: under the header that it has, or with its own."""
+    names = list(row)
+    if old := path.exists():
+        with path.open(newline="") as file:
+            names = next(csv.reader(file))
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=row, lineterminator="\n")
-        if new:
+        writer = csv.DictWriter(file, fieldnames=names, lineterminator="\n")
+        if not old:
             writer.writeheader()
         writer.writerow({key: f"{x:.6g}" if isinstance(x, float) else x for key, x in row.items()})
 
