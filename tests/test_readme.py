@@ -50,7 +50,7 @@ def test_every_target_does_what_help_says():
         ["make"], cwd=ROOT, capture_output=True, text=True, check=True, env=own
     ).stdout.splitlines()
     assert {line.split()[0] for line in listed} == TARGETS
-    wanted = "figures test lab app html movie evaluate explain train verify bench doctor clean help"
+    wanted = "figures test lab app html movie evaluate explain train imitate ship verify bench doctor"
     assert set(wanted.split()) <= TARGETS
 
 
@@ -84,20 +84,31 @@ def test_the_code_calls_what_exists():
                 signature.bind(*node.args, **{k.arg: k.value for k in node.keywords})
 
 
-def test_scores_are_those_of_the_rows():
+def agent_line(name: str) -> str:
+    """Return the line that an agent has in the table."""
+    row = yaml.safe_load((AGENTS / f"{name}.yml").read_text())
+    score = row["score"]
+    low, high = score["interval"]
+    cells = [
+        *(name, f"{score['mean']:.1f} ({low:.1f} to {high:.1f})"),
+        *(f"{score[kind]['mean']:.1f}" for kind in ("greedy", "sticky")),
+        *(f"{row['training_steps']:,}", f"{row['hours']:.1f}", f"{row['seed']}"),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def test_the_table_of_agents_is_that_of_the_rows():
     table = TEXT.split("## Agents\n")[1].split("\n## ")[0]
-    shown = dict(re.findall(r"^\| ([a-z]+-[a-z0-9-]+) \| (.+) \|$", table, re.M))
-    ours = sorted(path.stem for path in AGENTS.glob("*.safetensors"))
-    assert sorted(shown) == ours
-    for name in ours:
-        row = yaml.safe_load((AGENTS / f"{name}.yml").read_text())
-        score = row["score"]
-        low, high = score["interval"]
-        assert shown[name].split(" | ") == [
-            f"{score['mean']:.1f} ({low:.1f} to {high:.1f})",
-            f"{score['sticky']['mean']:.1f}",
-            f"{row['training_steps']:,}",
-        ]
+    shown = re.findall(r"^\| [a-z]+-[a-z]+ \|.*$", table, re.M)
+    ours = [path.stem for path in AGENTS.glob("*.safetensors")]
+    assert sorted(shown) == sorted(map(agent_line, ours))
+
+
+def test_the_commands_of_the_agents_are_those_of_the_rows():
+    rows = [yaml.safe_load(path.read_text()) for path in AGENTS.glob("*.yml")]
+    ours = [row for row in rows if "url" not in row]
+    assert {row["command"] for row in ours} <= set(re.findall(r"^ {4}(make .+)$", TEXT, re.M))
+    assert {row["machine"] for row in ours} == set(re.findall(r"on `([\w-]+)`", TEXT))
 
 
 def test_the_tolerance_is_the_one_used():

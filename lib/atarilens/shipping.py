@@ -22,8 +22,10 @@ from atarilens.evaluation import Scores, evaluate, read_scores, write_scores
 from atarilens.models import RecurrentActorCritic
 
 EPISODES = 30
+HINT_EPISODES = 10  # under each hint that a student was not trained with
 REPORTING_SEED = 0  # episodes 0 ... 29 are reported
 CHOOSING_SEED = 100_000  # and these only choose
+GREEDY_FRAMES = 18_000  # five minutes of play: a weak greedy agent can repeat itself for ever
 STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
 
 
@@ -126,9 +128,9 @@ def ship(
     """Measure a checkpoint and put it into `data/agents` with its row and its scores.
 
     The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
-    sampled under sticky actions, `episodes` whole episodes each; a student of the overfit study
-    also under the hints that it was not trained with. Nothing appears in `data` before all is
-    measured.
+    sampled under sticky actions, `episodes` whole episodes each (greedy ones for five minutes of
+    play at most); a student of the overfit study also under the hints that it was not trained
+    with, `HINT_EPISODES` each. Nothing appears in `data` before all is measured.
 
     Args:
         checkpoint: of a run (see `checkpoint_agent`).
@@ -147,10 +149,13 @@ def ship(
         sticky = replace(agent.settings, repeat_action_probability=STICKINESS)
         played = {"episodes": episodes, "seed": REPORTING_SEED, "progress": progress}
         sampled = evaluate(agent, **played)
-        greedy = evaluate(agent, greedy=True, **played)
+        limit = min(agent.settings.max_frames, GREEDY_FRAMES)
+        limited = replace(agent.settings, max_frames=limit)
+        greedy = evaluate(agent, greedy=True, settings=limited, **played)
         robust = evaluate(agent, settings=sticky, **played)
+        under = played | {"episodes": min(episodes, HINT_EPISODES)}
         by_hint = {
-            hint: evaluate(agent, settings=replace(agent.settings, hint=hint), **played)
+            hint: evaluate(agent, settings=replace(agent.settings, hint=hint), **under)
             for hint in hint_conditions(agent)
             if hint != agent.settings.hint
         }
