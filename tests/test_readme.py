@@ -13,7 +13,8 @@ import yaml
 
 import atarilens
 from atarilens import figures
-from atarilens.paths import AGENTS, NOTEBOOKS
+from atarilens.evaluation import read_scores
+from atarilens.paths import AGENTS, NOTEBOOKS, SCORES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -50,7 +51,7 @@ def test_every_target_does_what_help_says():
         ["make"], cwd=ROOT, capture_output=True, text=True, check=True, env=own
     ).stdout.splitlines()
     assert {line.split()[0] for line in listed} == TARGETS
-    wanted = "figures test lab app html movie evaluate explain train imitate ship verify bench doctor"
+    wanted = "figures test lab app html movie evaluate explain train imitate ship verify bench"
     assert set(wanted.split()) <= TARGETS
 
 
@@ -109,6 +110,13 @@ def test_the_commands_of_the_agents_are_those_of_the_rows():
     ours = [row for row in rows if "url" not in row]
     assert {row["command"] for row in ours} <= set(re.findall(r"^ {4}(make .+)$", TEXT, re.M))
     assert {row["machine"] for row in ours} == set(re.findall(r"on `([\w-]+)`", TEXT))
+
+
+def test_the_greedy_games_of_breakout_are_four():
+    rows = read_scores(SCORES / "breakout-strong.csv")
+    games = {(row["return"], row["steps"]) for row in rows if row["greedy"]}
+    assert "greedy games of `breakout-strong` are four different ones" in TEXT
+    assert len(games) == 4
 
 
 def test_the_tolerance_is_the_one_used():
