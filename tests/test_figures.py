@@ -162,7 +162,7 @@ def test_an_interrupted_figure_is_drawn_the_next_time(checkout):
     while run.poll() is None and not started.exists():
         time.sleep(0.1)
     os.killpg(run.pid, signal.SIGINT)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate(timeout=240)
     assert run.returncode != 0
     assert "atarilens: interrupted" in said
     assert "Traceback" not in said

@@ -21,8 +21,8 @@ def test_watching_a_trajectory_equals_replaying_it(tmp_path):
     assert watched.origin == replayed.origin
     own = watch(trajectory, player)
     assert own.origin == trajectory.origin
-    for name in SEEN:
-        np.testing.assert_array_equal(getattr(own, name), getattr(trajectory, name))
+    for name in SEEN:  # episodes side by side round otherwise than one after the other
+        np.testing.assert_allclose(getattr(own, name), getattr(trajectory, name), atol=1e-4)
 
 
 def test_an_agent_that_reads_the_screens_in_another_way_sees_its_own_observations(tmp_path):
