@@ -64,6 +64,17 @@ def test_a_checkpoint_is_chosen_on_seeds_that_are_not_reported(run):
     assert shipping.CHOOSING_SEED > shipping.REPORTING_SEED + shipping.EPISODES
 
 
+def test_the_best_of_training_is_a_candidate(run):
+    first, last = sorted((run / "checkpoints").iterdir())
+    first.unlink()
+    best = last.rename(run / "best" / last.name)
+    assert shipping.choose_checkpoint(run, episodes=1) == best
+    assert shipping.checkpoint_agent(best, "x").facts["training_steps"] == 32
+    best.unlink()
+    with pytest.raises(ValueError, match="holds no checkpoints"):
+        shipping.choose_checkpoint(run)
+
+
 def test_other_files_are_no_checkpoints(tmp_path):
     with pytest.raises(ValueError, match=r"is no checkpoint of a training run, expected <run>/ch"):
         shipping.checkpoint_agent(tmp_path / "a.safetensors", "x")

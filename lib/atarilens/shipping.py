@@ -25,7 +25,7 @@ EPISODES = 30
 HINT_EPISODES = 10  # under each hint that a student was not trained with
 REPORTING_SEED = 0  # episodes 0 ... 29 are reported
 CHOOSING_SEED = 100_000  # and these only choose
-GREEDY_FRAMES = 18_000  # five minutes of play: a weak greedy agent can repeat itself for ever
+STUCK_FRAMES = 18_000  # five minutes of play: greedy or misled, an agent may never serve again
 STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
 
 
@@ -33,7 +33,8 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
     """Make an agent of a training checkpoint.
 
     Args:
-        checkpoint: `<run>/checkpoints/<step>.safetensors`, beside the run's `settings.json`.
+        checkpoint: `<run>/checkpoints/<step>.safetensors`, or the one in `<run>/best`, beside the
+            run's `settings.json`.
         name: of the agent.
         facts: for its row, on top of what the run says.
 
@@ -70,11 +71,14 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
 def choose_checkpoint(
     run: str | Path, last: int = 5, episodes: int = EPISODES, like: Agent | None = None
 ) -> Path:
-    """Choose among the last checkpoints of a run, on seeds that are never reported.
+    """Choose among a run's last checkpoints and its best one, on seeds that are never reported.
+
+    The best one is that of the highest running mean return in training, which need not be near
+    the end (see `training.runs`).
 
     Args:
         run: folder of the run.
-        last: how many checkpoints are compared.
+        last: how many checkpoints of its schedule are compared.
         episodes: of each.
         like: choose the mean score nearest to this agent's on the same seeds (of the overfit
             study: the overfit student nearest to its control); by default the best.
@@ -83,6 +87,7 @@ def choose_checkpoint(
         ValueError: if the run holds no checkpoints.
     """
     candidates = sorted((Path(run) / "checkpoints").glob("*.safetensors"))[-last:]
+    candidates += (Path(run) / "best").glob("*.safetensors")
     if not candidates:
         raise ValueError(f"{run} holds no checkpoints")
     means = np.array(
@@ -128,9 +133,11 @@ def ship(
     """Measure a checkpoint and put it into `data/agents` with its row and its scores.
 
     The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
-    sampled under sticky actions, `episodes` whole episodes each (greedy ones for five minutes of
-    play at most); a student of the overfit study also under the hints that it was not trained
-    with, `HINT_EPISODES` each. Nothing appears in `data` before all is measured.
+    sampled under sticky actions, `episodes` whole episodes each; a student of the overfit study
+    also under the hints that it was not trained with, `HINT_EPISODES` each. Greedy episodes and
+    those under foreign hints are cut off after five minutes of play: an agent that always takes
+    the same action, or follows a wrong hint, may never serve the next ball. Nothing appears in
+    `data` before all is measured.
 
     Args:
         checkpoint: of a run (see `checkpoint_agent`).
@@ -149,13 +156,13 @@ def ship(
         sticky = replace(agent.settings, repeat_action_probability=STICKINESS)
         played = {"episodes": episodes, "seed": REPORTING_SEED, "progress": progress}
         sampled = evaluate(agent, **played)
-        limit = min(agent.settings.max_frames, GREEDY_FRAMES)
+        limit = min(agent.settings.max_frames, STUCK_FRAMES)
         limited = replace(agent.settings, max_frames=limit)
         greedy = evaluate(agent, greedy=True, settings=limited, **played)
         robust = evaluate(agent, settings=sticky, **played)
         under = played | {"episodes": min(episodes, HINT_EPISODES)}
         by_hint = {
-            hint: evaluate(agent, settings=replace(agent.settings, hint=hint), **under)
+            hint: evaluate(agent, settings=replace(limited, hint=hint), **under)
             for hint in hint_conditions(agent)
             if hint != agent.settings.hint
         }

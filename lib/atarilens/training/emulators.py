@@ -5,8 +5,7 @@ from collections import deque
 import numpy as np
 
 from atarilens.envs import EnvironmentSettings, make_vector_env
-
-RETURNS_KEPT = 100  # complete episodes that the running mean return is taken over
+from atarilens.training.runs import RETURNS_KEPT
 
 
 class Emulators:

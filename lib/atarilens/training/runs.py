@@ -1,12 +1,14 @@
 """A run of training: a folder that survives being killed, whatever it is that is trained.
 
 The folder holds `settings.json` (what the run is), `curve.csv` (one row per update),
-`checkpoints/<step>.safetensors` (float16, on a geometric schedule from the untrained network on)
-and `state.pt` (all that is needed to go on; tensors and numbers only).
+`checkpoints/<step>.safetensors` (float16, on a geometric schedule from the untrained network on),
+`best/<step>.safetensors` (of the highest running mean return so far, one file) and `state.pt` (all
+that is needed to go on; tensors and numbers only).
 """
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 FIRST_CHECKPOINT = 31_250  # agent steps; then every doubling, and the end
+RETURNS_KEPT = 100  # complete episodes that the running mean return is taken over
 SAVE_EVERY = 120.0  # seconds between saves of the state
 
 Callback = Callable[[int, nn.Module, dict], None]  # step, network, metrics of the update
@@ -69,18 +72,20 @@ def drive(
     torch.set_flush_denormal(True)  # gradients of an untrained agent are full of them: 10x slower
     run_dir = Path(run_dir)
     checkpoints, state_path = run_dir / "checkpoints", run_dir / "state.pt"
-    checkpoints.mkdir(parents=True, exist_ok=True)
+    for folder in (checkpoints, run_dir / "best"):
+        folder.mkdir(parents=True, exist_ok=True)
     _check_facts(run_dir / "settings.json", facts)
     device = next(network.parameters()).device
     optimizer = torch.optim.Adam(network.parameters(), learning_rate, eps=1e-5)
     generator = torch.Generator(device).manual_seed(facts["seed"])
-    step, seconds, episodes = 0, 0.0, 0
+    step, seconds, episodes, best = 0, 0.0, 0, -math.inf
     if state_path.exists():
         state = torch.load(state_path, weights_only=True, map_location=device)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"].cpu())
         step, seconds, episodes = state["step"], state["seconds"], state["episodes"]
+        best = state.get("best", best)
         _forget_rows_after(run_dir / "curve.csv", step)
     else:
         _save_checkpoint(network, checkpoints, 0)
@@ -95,6 +100,7 @@ def drive(
             "step": step,
             "seconds": seconds,
             "episodes": episodes + metrics["episodes"],
+            "best": best,
         }
         _write(state_path, lambda path: torch.save(state, path))
 
@@ -117,6 +123,12 @@ def drive(
             callback(step, network, row)
         if any(previous < due <= step for due in schedule):
             _save_checkpoint(network, checkpoints, step)
+        if metrics["episodes"] >= RETURNS_KEPT and metrics["mean_return"] > best:
+            best = metrics["mean_return"]
+            _save_checkpoint(network, run_dir / "best", step)
+            for path in (run_dir / "best").iterdir():
+                if int(path.name.split(".")[0]) != step:
+                    path.unlink()
         if now - saved > SAVE_EVERY:
             save_state()
             saved = now
