@@ -108,7 +108,7 @@ def movie_frames(
 def save_movie(frames: np.ndarray, path: str | Path, fps: int = 8) -> Path:
     """Write `[T, height, width, 3]` uint8 frames as a GIF of at most 2 MB or as an MP4.
 
-    A GIF takes as many of 256, 128, 64 or 32 colours (one palette for all frames) as fit.
+    A GIF takes as many of 128, 64 or 32 colours (one palette for all frames) as fit.
 
     Raises:
         ValueError: for another ending, or where even 32 colours make a GIF over 2 MB.
@@ -116,7 +116,7 @@ def save_movie(frames: np.ndarray, path: str | Path, fps: int = 8) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
-        for colours in (256, 128, 64, 32):
+        for colours in (128, 64, 32):
             write_gif(frames, path, fps, colours)
             if path.stat().st_size <= GIF_BYTES:
                 return path
