@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from atarilens.training.ppo import PPOSettings
 from atarilens.training.runs import RETURNS_KEPT, checkpoint_steps, drive, load_weights
 
 FACTS = {"game": "none", "seed": 0}
@@ -30,8 +31,8 @@ def run(folder, episodes, means, total_steps):
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
     updates = scripted(network, episodes, means)
-    settings = {"steps_per_update": 1, "total_steps": total_steps, "learning_rate": 1e-3}
-    drive(folder, FACTS, network, updates, **settings, progress=False)
+    settings = PPOSettings(total_steps, num_envs=1, rollout_steps=1, minibatches=1)
+    drive(folder, FACTS, network, updates, settings, progress=False)
     kept = list((folder / "best").iterdir())
     return {path.name: float(load_weights(path)["weight"]) for path in kept}
 

@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,16 @@ from tqdm import tqdm
 FIRST_CHECKPOINT = 31_250  # agent steps; then every doubling, and the end
 RETURNS_KEPT = 100  # complete episodes that the running mean return is taken over
 SAVE_EVERY = 120.0  # seconds between saves of the state
+
+
+class Settings(Protocol):
+    """What every kind of training has to say of itself."""
+
+    total_steps: int
+    num_envs: int
+    rollout_steps: int
+    learning_rate: float
+
 
 Callback = Callable[[int, nn.Module, dict], None]  # step, network, metrics of the update
 
@@ -40,10 +51,8 @@ def drive(
     facts: dict,
     network: nn.Module,
     make_update: Callable[[int, torch.optim.Optimizer, torch.Generator], Callable[[], dict]],
+    settings: Settings,
     *,
-    steps_per_update: int,
-    total_steps: int,
-    learning_rate: float,
     max_seconds: float = float("inf"),
     callbacks: Iterable[Callback] = (),
     progress: bool = True,
@@ -56,9 +65,8 @@ def drive(
         network: on its device, as the run starts from it.
         make_update: `(step, optimizer, generator) -> update`, called once; `update()` plays, learns
             and returns metrics, "episodes" finished and "mean_return" among them.
-        steps_per_update: agent steps that one update plays.
-        total_steps: agent steps of the whole run.
-        learning_rate: at the start; falls linearly to 0 at `total_steps`.
+        settings: whose `num_envs` times `rollout_steps` agent steps are one update, and whose
+            `learning_rate` falls linearly to 0 at `total_steps`.
         max_seconds: stop, resumable, after so much wall time.
         callbacks: called after every update.
         progress: show a bar.
@@ -76,7 +84,7 @@ def drive(
         folder.mkdir(parents=True, exist_ok=True)
     _check_facts(run_dir / "settings.json", facts)
     device = next(network.parameters()).device
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate, eps=1e-5)
+    optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate, eps=1e-5)
     generator = torch.Generator(device).manual_seed(facts["seed"])
     step, seconds, episodes, best = 0, 0.0, 0, -math.inf
     if state_path.exists():
@@ -90,6 +98,7 @@ def drive(
     else:
         _save_checkpoint(network, checkpoints, 0)
     update = make_update(step, optimizer, generator)
+    total_steps, steps_per_update = settings.total_steps, settings.num_envs * settings.rollout_steps
     schedule, metrics = checkpoint_steps(total_steps), {"episodes": 0}
 
     def save_state():
@@ -109,7 +118,7 @@ def drive(
         total=total_steps, initial=step, unit="step", disable=not progress, desc=facts["game"]
     )
     while step < total_steps and time.monotonic() - began < max_seconds:
-        rate = learning_rate * (1 - step / total_steps)
+        rate = settings.learning_rate * (1 - step / total_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         metrics = update()
