@@ -64,8 +64,8 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
-train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
-train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+drawn redrawn train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
+drawn redrawn train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE)) \
@@ -126,7 +126,7 @@ LIBRARY := $(filter-out $(TOOLS),$(shell find lib/atarilens -name '*.py'))
 ALL := $(shell find lib/atarilens -name '*.py')
 # What one reads to understand an analysis; what draws, trains, ships, serves or is compiled stands apart.
 CORE := $(addprefix lib/atarilens/,paths.py games.py preprocessing.py models.py envs.py agents.py \
-	trajectories.py recordings.py evaluation.py $(addprefix saliency/,__init__.py perturbation.py \
+	watching.py trajectories.py recordings.py evaluation.py $(addprefix saliency/,__init__.py perturbation.py \
 	batched.py masks.py jacobian.py memory.py maps.py networks.py objects.py))
 DRAWN := $(FIGURES:%=build/%.ipynb)
 REDRAWN := $(FIGURES:%=build/verify/%.ipynb)

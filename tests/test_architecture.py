@@ -17,6 +17,7 @@ LAYERS = [
     {"games", "weights"},
     {"importers", "models", "preprocessing", "envs", "episodes", "moments"},
     {"agents", "recordings"},
+    {"watching"},
     {"trajectories", "hints"},
     {"training", "evaluation", "views"},
     {"explorer", "recorder", "explanations", "figures", "doctor"},

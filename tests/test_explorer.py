@@ -12,8 +12,9 @@ from atarilens import explorer, load_agent
 from atarilens.explorer import Exploration, Explorer, Knobs, drawing, explain, keep, probe
 from atarilens.explorer import page as page_module
 from atarilens.saliency import attention_by_object, jacobian_saliency, perturbation_saliency
-from atarilens.trajectories import save_replay, watch
+from atarilens.trajectories import save_replay
 from atarilens.views import common_gain, overlay
+from atarilens.watching import watch
 
 STEP = 9
 

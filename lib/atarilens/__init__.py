@@ -14,6 +14,7 @@ Map of the modules, in the order in which they import one another (a line may us
 | `importers`    | other people's checkpoints -> networks                                     |
 | `agents`       | network + preprocessing + actions + settings + provenance                  |
 | `recordings`   | a trajectory kept whole (HDF5), or as a replay of some kilobytes           |
+| `watching`     | what an agent reads, remembers and thinks of screens, whoever plays        |
 | `trajectories` | what happened, step by step: rollout, replay, save, load                   |
 | `hints`        | does an agent do what a random hint says                                   |
 | `evaluation`   | scores by episode, with intervals                                          |

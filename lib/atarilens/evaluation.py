@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from atarilens.agents import Agent
 from atarilens.envs import AtariEnv, EnvironmentSettings
-from atarilens.trajectories import Watcher, draw_action, episode_generator, make_agent_env, think
+from atarilens.trajectories import draw_action, episode_generator, make_agent_env
+from atarilens.watching import Watcher, think
 
 GROUP = 8  # episodes that share a batch and a thread; fixed, so that cores change no rounding
 BOOTSTRAP_SEED = 0

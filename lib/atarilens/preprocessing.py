@@ -65,9 +65,9 @@ def luma80(screens: np.ndarray) -> np.ndarray:
     top, bottom, left, right = PLAY_FIELD
     field = screens[..., top:bottom, left:right, :]
     rows = np.add(field[..., 0::2, :, :], field[..., 1::2, :, :], dtype=np.uint16)
-    sums = rows[..., 0::2, :] + rows[..., 1::2, :]  # [..., 80, 80, 3], at most 4 * 255
+    pairs = rows.astype(np.float32).reshape(*rows.shape[:-2], -1, 6)  # R, G, B, R, G, B
     # Products and sums of integers below 2**24 are exact in float32, in whatever order.
-    return (sums.astype(np.float32) @ LUMA_WEIGHTS) / np.float32(LUMA_MAX)
+    return (pairs @ np.tile(LUMA_WEIGHTS, 2)) / np.float32(LUMA_MAX)
 
 
 def baby_a3c(screens: np.ndarray) -> np.ndarray:

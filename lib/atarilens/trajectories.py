@@ -4,13 +4,11 @@ Index t is the moment at which the agent decides. `rollout` plays; a trajectory 
 `save_trajectory` (HDF5), or as a replay of some kilobytes, from which `replay` re-creates it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import ale_py
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from atarilens.agents import Agent, load_agent
@@ -24,6 +22,7 @@ from atarilens.recordings import (
     save_replay,
     save_trajectory,
 )
+from atarilens.watching import Watcher, think, thoughts
 
 __all__ = [
     "Trajectory",
@@ -33,45 +32,7 @@ __all__ = [
     "rollout",
     "save_replay",
     "save_trajectory",
-    "watch",
 ]
-
-
-class Watcher:
-    """One agent in front of one stream of screens: what it stacks, reads and remembers.
-
-    Attributes:
-        observation: `[C, H, W]` float32, of the last screen shown.
-        memory: `[k, M]` float32; after `look` the one that enters the step, after `think` the next.
-    """
-
-    def __init__(self, agent: Agent):
-        self.agent = agent
-
-    def look(self, screen: np.ndarray, start: bool) -> None:
-        """Show `[210, 160, 3]` uint8; at the start of an episode everything before is forgotten."""
-        count = self.agent.preprocessing.screens
-        if start:
-            self.memory = self.agent.initial_memory()
-            self.recent = [screen] * count
-        else:
-            self.recent = [*self.recent[1:], screen]
-        self.observation = self.agent.preprocess(screen if count == 1 else np.stack(self.recent))
-
-
-def think(watchers: Sequence[Watcher]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Run the network once for all watchers of one agent, and move their memories on.
-
-    Returns:
-        action_logits `[B, A]` float32, and values `[B]` float32 or None.
-    """
-    observation = torch.from_numpy(np.stack([watcher.observation for watcher in watchers]))
-    memory = torch.from_numpy(np.stack([watcher.memory for watcher in watchers]))
-    with torch.inference_mode():
-        action_logits, value, memory = watchers[0].agent.network(observation, memory)
-    for watcher, after in zip(watchers, memory.numpy(), strict=True):
-        watcher.memory = after
-    return action_logits.numpy(), None if value is None else value.numpy()
 
 
 def episode_generator(seed: int) -> np.random.Generator:
@@ -295,7 +256,7 @@ def replay(
         episodes=None,
         progress=progress,
     )
-    arrays |= _watched(agent, arrays["frames"], arrays["episode"])
+    arrays |= thoughts(agent, arrays["frames"], arrays["episode"])
     trajectory = Trajectory(**arrays, settings=settings, origin=origin)
     found = hashes(trajectory)
     if differing := [name for name in found if found[name] != facts["sha256"][name]]:
@@ -304,63 +265,6 @@ def replay(
             f"(recorded with ale-py {facts['ale_py']}, here is {ale_py.__version__})"
         )
     return trajectory
-
-
-def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
-    """Show the screens of a trajectory to an agent, which keeps a memory of its own.
-
-    Equal to `replay(..., agent)`, bit for bit, without playing again. The screens are shared, not
-    copied, and so are the observations where this agent makes the same of them.
-
-    Args:
-        trajectory: from the first screen of an episode on.
-        agent: whose network watches; it decides nothing, actions stay the player's.
-
-    Raises:
-        ValueError: if the agent plays another game.
-    """
-    if agent.game != trajectory.settings.game:
-        raise ValueError(
-            f"agent {agent.name!r} plays {agent.game}, the trajectory {trajectory.settings.game}"
-        )
-    arrays = _watched(agent, trajectory.frames, trajectory.episode, trajectory.observations)
-    origin = trajectory.origin
-    if agent.name != origin["agent"]:
-        origin = origin | {"watched_by": agent.name}
-    return replace(trajectory, **arrays, origin=origin)
-
-
-def _watched(
-    agent: Agent, frames: np.ndarray, episode: np.ndarray, others: np.ndarray | None = None
-) -> dict:
-    """Show whole episodes to an agent, side by side: the arrays of what it reads and thinks.
-
-    Args:
-        agent: who watches.
-        frames: `[T, 210, 160, 3]` uint8.
-        episode: `[T]` int.
-        others: observations `[T, C, H, W]` of another agent, used as they are if they are equal.
-    """
-    lanes = [(Watcher(agent), np.flatnonzero(episode == e)) for e in np.unique(episode)]
-    observations, seen = others, {}
-    for k in range(max(len(steps) for _, steps in lanes)):
-        watchers, at = zip(*((w, steps[k]) for w, steps in lanes if k < len(steps)), strict=True)
-        for watcher, t in zip(watchers, at, strict=True):
-            watcher.look(frames[t], start=k == 0)
-            if observations is None or not np.array_equal(observations[t], watcher.observation):
-                if observations is others:  # until now they were the same
-                    observations = np.empty((len(frames), *watcher.observation.shape), np.float32)
-                    if others is not None and others.shape == observations.shape:
-                        observations[:] = others
-                observations[t] = watcher.observation
-        thought = {"memory": np.stack([watcher.memory for watcher in watchers])}
-        thought["action_logits"], thought["values"] = think(watchers)
-        for name, values in thought.items():
-            if values is not None:
-                if name not in seen:
-                    seen[name] = np.empty((len(frames), *values.shape[1:]), np.float32)
-                seen[name][list(at)] = values
-    return {"values": None, "observations": observations} | seen
 
 
 def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:

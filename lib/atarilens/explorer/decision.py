@@ -152,7 +152,7 @@ def explain(
 
     Args:
         agent: whose network looks.
-        trajectory: what happened, with this agent's observations and memory (`trajectories.watch`).
+        trajectory: what happened, with this agent's observations and memory (`watching.watch`).
         step: index t of the decision.
         knobs: how.
         gain: grey levels per unit of saliency of (actor, critic), before `knobs.gain`; by default

@@ -16,8 +16,9 @@ from atarilens.explorer.decision import (
 )
 from atarilens.saliency import SaliencyMaps
 from atarilens.saliency.networks import one_torch_thread
-from atarilens.trajectories import Trajectory, watch
+from atarilens.trajectories import Trajectory
 from atarilens.views import common_gain
+from atarilens.watching import watch
 
 KEPT = 4  # combinations of watcher and knobs whose maps are kept
 

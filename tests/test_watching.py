@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from atarilens.agents import load_agent
-from atarilens.trajectories import replay, rollout, save_replay, watch
+from atarilens.trajectories import replay, rollout, save_replay
+from atarilens.watching import watch
 
 SEEN = ("observations", "memory", "action_logits", "values")
 
