@@ -326,7 +326,7 @@ def curves_figure(
         for colour, (name, (steps, score)) in zip(PALETTE, curves.items(), strict=False):
             axes.plot(steps, score, color=colour, lw=1.4, label=name)
         for marker, (agent, (steps, mean, low, high)) in zip(
-            "o^sDvP", scores.items(), strict=False
+            "o^sDvPX*", scores.items(), strict=False
         ):
             style = {"fmt": marker, "color": "0.15", "ms": 5, "capsize": 2.5, "zorder": 3}
             error = [[mean - low], [high - mean]]
