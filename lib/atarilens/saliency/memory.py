@@ -7,7 +7,7 @@ import torch
 
 from .networks import as_batch, device_of, untouched
 
-BATCH = 256  # decisions per forward pass
+BATCH = 32  # decisions per forward pass; more of them spill the caches
 PARTS = {1: ("h",), 2: ("h", "c", "both")}
 
 
