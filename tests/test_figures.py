@@ -25,8 +25,9 @@ seconds: float = 0  # of waiting
 agent: str = "untrained-pong"  # a row of data/agents
 out_dir: str = ""  # folder of the figure"""
 DRAWING = """\
-import json, time
+import atexit, json, os, time
 from pathlib import Path
+atexit.register(os.write, 1, b"drew Traceback of a kernel that stops")
 stem = Path(out_dir) / Path(out_dir).name
 stem.with_suffix(".started").touch()
 time.sleep(seconds)
@@ -90,12 +91,15 @@ def test_make_draws_what_is_out_of_date_and_nothing_else(checkout):
     (checkout / "notebooks/params/00_toy--other.yml").write_text("agent: pong-unborn\n")
     first = make(checkout, "figures")
     assert first.returncode == 0, first.stderr
-    assert drawn(first) == ["00_toy--early", "00_toy--late"]
+    assert drawn(first) == ["00_toy--early", "00_toy--late"], first.stdout + first.stderr
     assert "not drawn: 00_toy--other (agent pong-unborn missing)" in first.stdout
     written = sorted(path.name for path in (checkout / "figures").iterdir())
     stems = ("00_toy--early", "00_toy--late")
     assert written == [f"{stem}.{end}" for stem in stems for end in ("json", "png")]
     assert json.loads((checkout / "figures/00_toy--late.json").read_text())["step"] == 70
+    assert "Traceback" not in first.stdout + first.stderr
+    said = (checkout / "build/running/00_toy--late.log").read_text()
+    assert "Traceback of a kernel that stops" in said
     assert (checkout / "build/00_toy--early.ipynb").is_file()
 
     again = make(checkout, "figures")
@@ -274,6 +278,15 @@ def test_sources_are_what_the_parameters_name(params):
     assert missing == []
 
 
+def test_a_figure_of_other_runs_follows_their_logs_and_scores(params):
+    (params / "00_a.yml").write_text("other_logs: {pong-seed-2: 0.5}\n")
+    for folder in ("LOGS", "SCORES"):
+        (params.parent / folder / "pong-seed-2.csv").touch()
+    found, missing = figures.sources(figures.read_parameters("00_a"))
+    assert [path.parent.name for path in found] == ["LOGS", "SCORES"]
+    assert missing == []
+
+
 def test_a_params_file_that_is_not_a_mapping_is_refused(params):
     (params / "00_a.yml").write_text("- 1\n")
     with pytest.raises(ValueError, match=r"^PARAMS/00_a\.yml: expected `name: value` lines, got"):
@@ -281,5 +294,9 @@ def test_a_params_file_that_is_not_a_mapping_is_refused(params):
     (params / "00_a.yml").write_text("a: [1\n")
     with pytest.raises(ValueError, match=r"^PARAMS/00_a\.yml is not YAML: "):
         figures.read_parameters("00_a")
+    for wrong in ("/tmp/model.tar", "3"):
+        (params / "00_a.yml").write_text(f"watched_agent: {wrong}\n")
+        with pytest.raises(ValueError, match="expected the name of agent in data, got '?" + wrong):
+            figures.read_parameters("00_a")
     with pytest.raises(FileNotFoundError, match="figure '00_b'; expected one of 00_a"):
         figures.read_parameters("00_b")

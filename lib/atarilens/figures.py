@@ -24,6 +24,7 @@ PRODUCTS = "products.txt"  # in build/<figure>/: the names of the files that mov
 QUIET = ["--log-level=CRITICAL"]  # every kernel warns of TCP, which here never leaves the machine
 RELATIVE_TOLERANCE = 1e-3  # of a number that another processor computes again
 ABSOLUTE_TOLERANCE = 1e-6
+NOUNS = ("agent", "replay", "log")  # what a parameter names that ends so
 
 
 def list_figures(only: str = "") -> list[str]:
@@ -49,7 +50,8 @@ def read_parameters(figure: str) -> dict:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it does not hold `name: value` lines.
+        ValueError: if it does not hold `name: value` lines, or what should name an agent, a
+            replay or a log does not.
     """
     path = PARAMS / f"{figure}.yml"
     if not path.is_file():
@@ -66,6 +68,12 @@ def read_parameters(figure: str) -> dict:
         raise ValueError(
             f"{path.relative_to(ROOT)}: expected `name: value` lines, got {parameters}"
         )
+    for noun in NOUNS:
+        for name in _named(parameters, noun):
+            if not isinstance(name, str) or os.sep in name:
+                raise ValueError(
+                    f"{path.relative_to(ROOT)}: expected the name of {noun} in data, got {name!r}"
+                )
     return parameters
 
 
@@ -73,7 +81,7 @@ def _named(parameters: dict, noun: str) -> Iterator[str]:
     """Yield what the parameters `noun`, `nouns`, `*_noun` and `*_nouns` name."""
     for key, value in parameters.items():
         if key.removesuffix("s").endswith(noun) and value:
-            yield from [value] if isinstance(value, str) else value
+            yield from value if isinstance(value, list | dict) else [value]
 
 
 def sources(parameters: dict) -> tuple[list[Path], list[str]]:
@@ -93,7 +101,7 @@ def sources(parameters: dict) -> tuple[list[Path], list[str]]:
     for noun, folder in (("replay", REPLAYS), ("log", LOGS)):
         for name in _named(parameters, noun):
             found = sorted(folder.glob(f"{name}.*"))
-            files += found
+            files += [*found, *(SCORES.glob(f"{name}.csv") if noun == "log" else ())]
             if not found:
                 missing.append(f"{noun} {name} missing")
     return list(dict.fromkeys(files)), list(dict.fromkeys(missing))
@@ -153,6 +161,8 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
     """Run a notebook with papermill, the folder `notebooks/` as its working directory.
 
     A kernel that dies before it answers is started once more (a known race of parallel starts).
+    What kernels say outside of cells, as when one is stopped, goes to a `.log` beside the run, never
+    among the lines of make.
 
     Raises:
         ValueError: if a cell fails; says which, and where to read the rest.
@@ -160,6 +170,8 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
 
+    log = into.with_suffix(".log")
+    log.unlink(missing_ok=True)
     for last_attempt in (False, True):
         try:
             execute_notebook(
@@ -171,11 +183,15 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
                 progress_bar=False,
                 execution_timeout=600,
                 extra_arguments=QUIET,
+                kernel_manager_class=_kernel_that_writes_to(log),
             )
             return
         except DeadKernelError:
             if last_attempt:
-                raise ValueError(f"{notebook.name}: the kernel died (out of memory?)") from None
+                raise ValueError(
+                    f"{notebook.name}: the kernel died (out of memory?); what it said last: "
+                    f"{log.relative_to(ROOT)}"
+                ) from None
         except CellTimeoutError:
             raise ValueError(f"{notebook.name}: a cell ran for more than 600 s") from None
         except PapermillExecutionError as error:
@@ -183,6 +199,18 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
                 f"{notebook.name}, cell {error.cell_index}: {error.ename}: {error.evalue} "
                 f"(the run up to there: {into.relative_to(ROOT)})"
             ) from None
+
+
+def _kernel_that_writes_to(log: Path) -> type:
+    """Return a kind of kernel whose own stdout and stderr are appended to a file."""
+    from jupyter_client.manager import AsyncKernelManager
+
+    class Kernel(AsyncKernelManager):
+        async def start_kernel(self, **options):
+            with log.open("a") as file:  # the kernel keeps its copy
+                await super().start_kernel(stdout=file, stderr=file, **options)
+
+    return Kernel
 
 
 def draw(figure: str, folder: Path = BUILD) -> list[str]:
