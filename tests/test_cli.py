@@ -49,6 +49,10 @@ def refused(capsys, *arguments: str) -> str:
             ["train", "pong", "--set", "life_loss=1"],
             "life_loss must be true or false, received '1'",
         ),
+        (
+            ["imitate", "untrained-pong", "--hint", "random", "--set", "clip=0.2"],
+            "no hyperparameter 'clip'; expected one of num_envs, rollout_steps, epochs,",
+        ),
         (["train", "pong", "--set", "minibatches=5"], "must be a multiple of minibatches (5)"),
         (
             ["ship", "a.safetensors", "x", "--like", "y"],

@@ -8,8 +8,10 @@ from atarilens.episodes import (
     boxes_at,
     by_episode,
     contrast,
+    different_episodes,
     elsewhere,
     intervals,
+    joint_verdict,
     other_times,
     spread_steps,
     verdict,
@@ -24,6 +26,7 @@ def test_steps_are_spread_over_every_episode_in_proportion():
     assert np.bincount(EPISODE[spread_steps(EPISODE, 1)]).tolist() == [2, 2]
     assert spread_steps(np.zeros(1, int), 5).tolist() == [0]
     assert spread_steps(EPISODE, 1000).tolist() == list(range(40))
+    assert spread_steps(np.append(EPISODE, 2), 8).max() < 40  # one step has no other time
 
 
 def test_boxes_are_moved_into_the_observation():
@@ -68,6 +71,12 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
     few = contrast(values[:2], controls[:2], lambda d: (d.min(), d.max()))
     assert not few["holds"]
     assert verdict(few).startswith("cannot be judged from fewer than 3 episodes (2.50")
+    joint = {"one": wide, "two": wide | {"holds": False}}
+    assert (
+        joint_verdict(joint) == "does not hold (2.67; against one 0.83: yes, two 0.83: no; n = 3)"
+    )
+    assert joint_verdict({"one": wide}) == "holds (2.67; against one 0.83: yes; n = 3)"
+    assert joint_verdict({"one": few}).startswith("cannot be judged from fewer than 3 episodes")
     with pytest.raises(ValueError, match="no episode has both measures"):
         contrast(values[3:], controls[3:], lambda d: (d.min(), d.max()))
     assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
@@ -87,8 +96,14 @@ def test_curves_are_averaged_around_the_events_of_each_episode():
 
 
 def test_events_elsewhere_stay_in_their_episode():
-    assert elsewhere(np.array([0, 7, 10, 30]), EPISODE).tolist() == [2, 5, 15, 25]
+    assert elsewhere(np.array([0, 7, 10, 30]), EPISODE).tolist() == [5, 2, 25, 15]
     assert elsewhere(np.array([], int), EPISODE).shape == (0,)
+
+
+def test_copies_of_a_game_are_one_game():
+    episode = np.array([0, 0, 1, 1, 2, 2, 3])
+    actions = np.array([1, 2, 1, 3, 1, 2, 1])
+    assert different_episodes(actions, episode).tolist() == [0, 1, 3]
 
 
 def test_intervals_leave_out_episodes_without_the_object():

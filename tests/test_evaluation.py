@@ -133,11 +133,15 @@ def test_equivalence_needs_the_whole_interval_within_the_margin():
     close = equivalence_test(sample + 3, sample)
     assert close.ratio == pytest.approx(1.03, abs=0.001)
     assert close.equivalent
+    assert not close.different
     assert 1 - 0.15 < close.interval[0] < close.ratio < close.interval[1] < 1 + 0.15
-    assert not equivalence_test(1.2 * sample, sample).equivalent
-    assert not equivalence_test(0.8 * sample, sample).equivalent
+    for factor in (0.8, 1.2):
+        apart = equivalence_test(factor * sample, sample)
+        assert apart.different
+        assert not apart.equivalent
     wide = equivalence_test(generator.normal(100, 40, 10), generator.normal(100, 40, 10))
     assert not wide.equivalent  # not shown, for want of episodes
+    assert not wide.different
     assert not equivalence_test(sample + 3, sample, margin=0.02).equivalent
     with pytest.raises(ValueError, match="needs positive mean scores, one resampled mean is -20"):
         equivalence_test([-20.0] * 5, [1.0] * 5)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,24 @@ def test_the_target_is_what_the_expert_would_do_on_the_screen_without_hints(
         changed = (hinted[t] != screens).any(3)
         changed[:, 37:41, 72:98:5] = False
         assert not changed.any()
+
+
+def test_a_students_games_can_be_limited(expert, tmp_path):
+    """Of 40 frames each: after 16 steps of 4, every emulator has begun a second game."""
+    settings = ImitationSettings(64, **SMALL, max_frames=40)
+    run = imitate(expert, tmp_path, "expert", settings, seed=1, progress=False)
+    told = json.loads((run / "settings.json").read_text())
+    assert told["environment"]["max_frames"] == 40
+    rows = list(csv.DictReader((run / "curve.csv").read_text().splitlines()))
+    assert int(rows[-1]["episodes"]) == SMALL["num_envs"]
+
+
+def test_students_of_another_expert_are_another_run(expert, tmp_path):
+    settings = ImitationSettings(32, **SMALL)
+    imitate(expert, tmp_path, "random", settings, seed=1, progress=False)
+    other = replace(expert, facts=expert.facts | {"sha256": "0" * 64})
+    with pytest.raises(ValueError, match=r"holds a run with expert_sha256 = .*, asked for 0000"):
+        imitate(other, tmp_path, "random", settings, seed=1, progress=False)
 
 
 def test_wrong_hints_are_named(expert, tmp_path):

@@ -1,17 +1,19 @@
 """The notebooks keep their conventions, fit their params files, and run from top to bottom."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
 
 from atarilens import figures
-from atarilens.paths import NOTEBOOKS
+from atarilens.paths import FIGURES, NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMS = sorted(NOTEBOOKS.glob("params/*.yml"))
@@ -159,3 +161,17 @@ def test_a_notebook_runs_small_from_top_to_bottom(path, tmp_path):
         written = sorted(file.name for file in (tmp_path / "figure").iterdir())
         assert {"figure.json", "figure.png"} <= set(written)
         assert all(name.startswith("figure") for name in written)
+
+
+@pytest.mark.parametrize("path", sorted(FIGURES.glob("04_memory--*.json")), ids=lambda p: p.stem)
+def test_before_the_event_is_not_at_the_event(path):
+    """Two ways: what the claim compares, and the drawn curves, averaged over lags -5 to -1 or 0."""
+    told = json.loads(path.read_text())
+    for claim, tests in told["claims"].items():
+        stage, measure = claim.split(", ")
+        for name, curve in told["averages"][measure].items():
+            key = "control" if name in tests else "mean"  # the agent's own stands in every test
+            lags, means = np.array(curve)[:, :2].T
+            chosen = (lags >= -5) & (lags < 0) if stage == "before" else lags == 0
+            found = [test[key] for of, test in tests.items() if of == name or key == "mean"]
+            assert found and np.allclose(found, means[chosen].mean(), rtol=2e-3), (claim, name)

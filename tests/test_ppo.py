@@ -1,6 +1,7 @@
 """Recurrent PPO: formulas by hand, and runs that survive being killed."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from atarilens.agents import agent_from_module, load_agent
 from atarilens.envs import EnvironmentSettings
 from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.training.emulators import Emulators
@@ -204,6 +206,24 @@ def test_equal_seeds_give_equal_runs(tmp_path):
         train("pong", tmp_path / folder, PPOSettings(64, **SMALL), seed=seed, progress=False)
         curves.append([row["value_loss"] for row in curve(tmp_path / folder)])
     assert curves[0] == curves[1] != curves[2]
+
+
+def test_training_can_start_from_an_agent(tmp_path):
+    parent = load_agent("pong-early")
+    run = train("pong", tmp_path, PPOSettings(32, **SMALL), from_agent=parent, progress=False)
+    weights = load_weights(run / "checkpoints" / "000000000.safetensors")
+    assert all(torch.equal(weights[k], entry) for k, entry in parent.network.state_dict().items())
+    assert json.loads((run / "settings.json").read_text())["lineage"] == "pong-early"
+
+
+@pytest.mark.parametrize(("cell", "reads"), [("gru", "luma80"), ("lstm", "baby-a3c")])
+def test_training_starts_from_the_network_that_it_trains_alone(tmp_path, cell, reads):
+    parent = agent_from_module(
+        RecurrentActorCritic(6, cell=cell), game="pong", preprocessing=reads, name="other"
+    )
+    message = f"agent 'other' has the memory '{cell}' and reads '{reads}'; trained here is the"
+    with pytest.raises(ValueError, match=message):
+        train("pong", tmp_path, from_agent=parent, progress=False)
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path):

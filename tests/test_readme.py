@@ -1,6 +1,7 @@
 """What the README says is so: its tree, its commands, its links, its code and its numbers."""
 
 import ast
+import csv
 import inspect
 import json
 import os
@@ -14,7 +15,7 @@ import yaml
 import atarilens
 from atarilens import figures
 from atarilens.evaluation import read_scores
-from atarilens.paths import AGENTS, NOTEBOOKS, SCORES
+from atarilens.paths import AGENTS, LOGS, NOTEBOOKS, SCORES
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -117,6 +118,15 @@ def test_the_number_of_different_greedy_games_of_breakout_is_the_scores():
     games = {(row["return"], row["steps"]) for row in rows if row["greedy"]}
     (told,) = re.findall(r"greedy games of `breakout-strong` are (\d+) different", TEXT)
     assert len(games) == int(told)
+
+
+@pytest.mark.parametrize("recipe", ["3-epochs", "1-epoch"])
+def test_the_recipes_came_as_far_as_told(recipe):
+    rows = list(csv.DictReader((LOGS / f"breakout-recipe-{recipe}.csv").read_text().splitlines()))
+    assert float(rows[-1]["hours"]) == pytest.approx(20 / 60, rel=0.01)
+    words = " ".join(TEXT.split())
+    steps, mean = int(rows[-1]["step"]), float(rows[-1]["mean_return"])
+    assert re.search(rf"{mean:.1f} in {steps:,} steps|{steps:,} steps, to {mean:.1f},", words)
 
 
 def test_the_tolerance_is_the_one_used():

@@ -1,9 +1,12 @@
 """A run's folder: what is kept of it, whatever it is that is trained."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from atarilens.envs import EnvironmentSettings
+from atarilens.training.emulators import Emulators
 from atarilens.training.ppo import PPOSettings
 from atarilens.training.runs import RETURNS_KEPT, checkpoint_steps, drive, load_weights
 
@@ -42,9 +45,21 @@ def test_the_best_of_the_running_mean_is_kept(tmp_path):
     assert run(tmp_path, full, [1.0, 3.0, 2.0, 2.5], 4) == {"000000002.safetensors": 2.0}
 
 
-def test_a_mean_of_few_games_is_not_the_best(tmp_path):
-    few = [0, RETURNS_KEPT - 1, RETURNS_KEPT]
-    assert run(tmp_path, few, [None, 9.0, 1.0], 3) == {"000000003.safetensors": 3.0}
+def test_without_a_mean_there_is_no_best(tmp_path):
+    assert run(tmp_path, [0, 0, 0], [None, None, 1.0], 3) == {"000000003.safetensors": 3.0}
+
+
+def test_a_mean_of_few_games_is_none():
+    """Of games of one step each, 40 at a time."""
+    emulators = Emulators(EnvironmentSettings("pong", max_frames=4), 40, (0,))
+    means = []
+    for _ in range(7):
+        emulators.step(np.zeros(40, int))
+        means.append((emulators.episodes, emulators.metrics["mean_return"]))
+    told = [mean for episodes, mean in means if episodes >= RETURNS_KEPT]
+    assert told == [0.0] * len(told)
+    assert told
+    assert {mean for episodes, mean in means if episodes < RETURNS_KEPT} == {None}
 
 
 def test_a_resumed_run_remembers_its_best(tmp_path):

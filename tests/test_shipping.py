@@ -91,6 +91,13 @@ def test_every_shipped_row_belongs_to_its_file(name):
     shipping.check_row(name)
 
 
+@pytest.mark.parametrize("name", [n for n in SHIPPED if n.endswith(("-overfit", "-control"))])
+def test_students_imitate_the_expert_that_is_shipped(name):
+    told = load_agent(name).facts
+    expert = load_agent(told["lineage"].removeprefix("imitates "))
+    assert told["expert_sha256"] == expert.facts["sha256"]
+
+
 def test_hours_are_those_of_the_checkpoint(run):
     checkpoints = sorted((run / "checkpoints").iterdir())
     hours = [shipping.training_hours(path) for path in checkpoints]

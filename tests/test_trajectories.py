@@ -272,6 +272,13 @@ def test_errors_say_what_was_received(untrained_agent, short_trajectory, tmp_pat
         replay(path, agent=breakout)
 
 
+def test_a_checkpoint_that_does_not_name_its_game_can_watch_a_replay(short_trajectory, tmp_path):
+    path = save_replay(short_trajectory, tmp_path / "short.npz")
+    checkpoint = tmp_path / "model.tar"
+    torch.save(load_agent("untrained-pong").network.state_dict(), checkpoint)
+    assert replay(path, agent=str(checkpoint)).origin["watched_by"] == "model"
+
+
 def test_a_replay_that_comes_out_otherwise_is_refused(short_trajectory, tmp_path):
     moved = replace(short_trajectory, rewards=short_trajectory.rewards + 1)
     path = save_replay(moved, tmp_path / "moved.npz")

@@ -114,6 +114,17 @@ def test_every_layout_keeps_its_words_inside_the_page():
         assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) >= 0
 
 
+def test_the_score_of_a_run_has_the_colour_of_its_curve():
+    curves = {name: (np.arange(3), np.arange(3)) for name in ("one", "two")}
+    scores = {name: (2, 2, 1, 3) for name in ("two", "another")}
+    words = {"x_label": "steps", "y_label": "score", "levels": {}, "caption": "Words."}
+    axes = views.curves_figure(curves, scores, **words).axes[0]
+    one, two = (line.get_color() for line in axes.lines[:2])
+    points = [container.lines[0].get_color() for container in axes.containers]
+    assert points == [two, "0.15"]
+    assert one != two
+
+
 def test_layouts_say_which_colour_is_which_head():
     legend = next(every_figure()).legends[0]
     words = [text.get_text() for text in legend.get_texts()]

@@ -61,19 +61,20 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     train.add_argument("--tensorboard", action="store_true", help="record episodes as movies")
-    train.add_argument(
-        "--set",
-        dest="changed",
-        metavar="NAME=VALUE",
-        nargs="+",
-        default=[],
-        help="hyperparameters other than the defaults of training.ppo.PPOSettings",
-    )
     imitate = verb("imitate", train_student)
     imitate.add_argument("expert", metavar="agent", help="whose most probable action is learned")
     imitate.add_argument("--hint", required=True, choices=("expert", "random"))
     imitate.add_argument("--steps", type=_positive, default=1_000_000, help="agent steps in all")
     imitate.add_argument("--seed", type=int, default=1)
+    for learner, settings in ((train, "ppo.PPOSettings"), (imitate, "imitation.ImitationSettings")):
+        learner.add_argument(
+            "--set",
+            dest="changed",
+            metavar="NAME=VALUE",
+            nargs="+",
+            default=[],
+            help=f"hyperparameters other than the defaults of training.{settings}",
+        )
     ship = verb("ship", ship_agent)
     ship.add_argument(
         "checkpoint",
@@ -225,7 +226,7 @@ def train_student(options: argparse.Namespace) -> None:
     expert = load_agent(options.expert)
     run_dir = runs() / f"{expert.name}-{options.hint}-hints-{options.seed}"
     print(f"training in {run_dir}; stop at any time, the same command goes on")
-    settings = ImitationSettings(total_steps=options.steps)
+    settings = _changed(ImitationSettings(total_steps=options.steps), options.changed)
     imitate(expert, run_dir, options.hint, settings, seed=options.seed)
 
 

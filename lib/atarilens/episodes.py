@@ -1,6 +1,6 @@
 """Numbers per whole episode, and the controls that every claim about them needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -14,13 +14,16 @@ def spread_steps(episode: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         episode: `[T]` int, which episode each step belongs to.
-        count: number of steps; every episode gets at least two (one, if it has no more).
+        count: number of steps; every episode gets at least two.
 
     Returns:
-        `[n]` int, increasing. An episode's first and last steps are not among them.
+        `[n]` int, increasing. Of an episode with more steps than its share neither the first nor
+        the last is among them; an episode of a single step, of which there is no other time, is
+        left out unless it is the only one.
     """
     chosen = []
-    for number in np.unique(episode):
+    numbers, lengths = np.unique(episode, return_counts=True)
+    for number in numbers[(lengths > 1) | (len(numbers) == 1)]:
         steps = np.flatnonzero(episode == number)
         share = min(len(steps), max(2, round(count * len(steps) / len(episode))))
         chosen.append(steps[((np.arange(share) + 0.5) * len(steps) / share).astype(int)])
@@ -117,13 +120,37 @@ def around_events(
 
 
 def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
-    """Move every event by half of its episode (and round to its start): the control for timing."""
-    moved = []
+    """Move every event by half of its episode (and round to its start): the control for timing.
+
+    Args:
+        events: `[n]` int, steps.
+        episode: `[T]` int.
+
+    Returns:
+        `[n]` int, the place of each event, in the order of the events.
+    """
+    moved = events.copy()
     for number in np.unique(episode[events]):
-        steps = np.flatnonzero(episode == number)
-        own = events[episode[events] == number] - steps[0]
-        moved.append(steps[0] + np.sort((own + len(steps) // 2) % len(steps)))
-    return np.concatenate(moved) if moved else events[:0]
+        steps, own = np.flatnonzero(episode == number), episode[events] == number
+        moved[own] = steps[0] + (events[own] - steps[0] + len(steps) // 2) % len(steps)
+    return moved
+
+
+def different_episodes(actions: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """Return the episodes whose actions are not those of an earlier one.
+
+    A greedy agent in a deterministic game plays the same game again and again; copies of one game
+    are not evidence of their own.
+
+    Args:
+        actions: `[T]` int.
+        episode: `[T]` int.
+
+    Returns:
+        `[E]` int, numbers of episodes, increasing.
+    """
+    first = {actions[episode == number].tobytes(): number for number in np.unique(episode)[::-1]}
+    return np.sort(list(first.values()))
 
 
 def intervals(
@@ -178,11 +205,28 @@ def verdict(test: Mapping) -> str:
     Args:
         test: of `contrast`.
     """
-    word = "holds" if test["holds"] else "does not hold"
-    if test["episodes"] < FEWEST:
-        word = f"cannot be judged from fewer than {FEWEST} episodes"
     return (
-        f"{word} ({test['mean']:.2f} against {test['control']:.2f}; difference "
+        f"{_word([test])} ({test['mean']:.2f} against {test['control']:.2f}; difference "
         f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
         f"n = {test['episodes']})"
     )
+
+
+def joint_verdict(tests: Mapping[str, Mapping]) -> str:
+    """Say whether a claim holds against every control: "holds (1.30; against elsewhere 0.97: yes".
+
+    Args:
+        tests: control -> what `contrast` found against it, of the same measure.
+    """
+    found = ", ".join(
+        f"{name} {test['control']:.2f}: {'yes' if test['holds'] else 'no'}"
+        for name, test in tests.items()
+    )
+    mean, episodes = (next(iter(tests.values()))[key] for key in ("mean", "episodes"))
+    return f"{_word(tests.values())} ({mean:.2f}; against {found}; n = {episodes})"
+
+
+def _word(tests: Collection[Mapping]) -> str:
+    if any(test["episodes"] < FEWEST for test in tests):
+        return f"cannot be judged from fewer than {FEWEST} episodes"
+    return "holds" if all(test["holds"] for test in tests) else "does not hold"

@@ -199,11 +199,13 @@ class Equivalence:
         ratio: mean of the one over mean of the other.
         interval: 90 % bootstrap interval of the ratio.
         equivalent: the interval lies within the margin.
+        different: the interval lies outside the margin as a whole. Neither may be so.
     """
 
     ratio: float
     interval: tuple[float, float]
     equivalent: bool
+    different: bool
 
 
 def equivalence_test(
@@ -235,7 +237,8 @@ def equivalence_test(
         raise ValueError(f"a ratio needs positive mean scores, one resampled mean is {lowest:g}")
     low, high = _interval(means / other_means, 0.90)
     ratio = float(np.mean(values) / np.mean(others))
-    return Equivalence(ratio, (low, high), 1 - margin < low and high < 1 + margin)
+    within, outside = 1 - margin < low and high < 1 + margin, high < 1 - margin or low > 1 + margin
+    return Equivalence(ratio, (low, high), within, outside)
 
 
 def _or_fixed(generator: np.random.Generator | None) -> np.random.Generator:

@@ -65,6 +65,8 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
         "training": told.get("ppo") or told.get("imitation"),
         "licence": "MIT",
     }
+    if "expert_sha256" in told:
+        known["expert_sha256"] = told["expert_sha256"]
     return replace(agent, facts=agent.facts | known | (facts or {}))
 
 

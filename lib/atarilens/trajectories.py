@@ -237,7 +237,7 @@ def replay(
     settings = EnvironmentSettings(**facts["settings"])
     origin = facts["origin"]
     if not isinstance(agent, Agent):
-        agent = load_agent(agent or origin["agent"])
+        agent = load_agent(agent or origin["agent"], game=settings.game)
     if agent.game != settings.game:
         raise ValueError(
             f"agent {agent.name!r} plays {agent.game}, replay {name_or_path} is of {settings.game}"

@@ -2,7 +2,7 @@
 
 Two students imitated the same expert under bars at the top of the screen. The overfit student's
 bars showed the expert's action, the control's a random one: the first could cheat, the second had
-to watch the game (Greydanus et al. 2018, section 4.2). Their play looks alike.
+to watch the game (Greydanus et al. 2018, section 4.2). Both can play.
 """
 
 import csv

@@ -41,6 +41,10 @@ class Emulators:
 
     @property
     def metrics(self) -> dict:
-        """Episodes so far, and the mean return of the last hundred (real scores), or None."""
-        mean = float(np.mean(self._finished)) if self._finished else None
+        """Episodes so far, and the mean return of the last hundred (real scores).
+
+        None until there are a hundred: the first to finish are the shortest.
+        """
+        full = len(self._finished) == RETURNS_KEPT
+        mean = float(np.mean(self._finished)) if full else None
         return {"episodes": self.episodes, "mean_return": mean}

@@ -36,6 +36,8 @@ class ImitationSettings:
         minibatches: per pass; each holds whole sequences of num_envs / minibatches emulators.
         learning_rate: of Adam, at the start; falls linearly to 0.
         max_grad_norm: gradients are scaled down to this norm.
+        max_frames: emulator frames of a game at most, 0 for as many as the expert's. Hints that
+            show the likeliest action of a deterministic game can go round in circles.
     """
 
     total_steps: int = 1_000_000
@@ -45,6 +47,7 @@ class ImitationSettings:
     minibatches: int = 8
     learning_rate: float = 5e-4
     max_grad_norm: float = 0.5
+    max_frames: int = 0
 
 
 def hint_action(hint: str, expert_actions: np.ndarray, count: int, rng: np.random.Generator):
@@ -79,20 +82,22 @@ def imitate(
         The folder.
 
     Raises:
-        ValueError: for another hint, or a folder that holds another run.
+        ValueError: for another hint, or a folder that holds another run or that of another expert.
     """
     if hint not in HINTS:
         raise ValueError(f"hint must be one of {', '.join(HINTS)}, received {hint!r}")
     settings = settings or ImitationSettings()
-    recorded = replace(
-        expert.settings, hint=f"expert:{expert.name}" if hint == "expert" else "random"
+    unhinted = replace(
+        expert.settings, max_frames=settings.max_frames or expert.settings.max_frames
     )
+    recorded = replace(unhinted, hint=f"expert:{expert.name}" if hint == "expert" else "random")
     facts = {
         "game": expert.game,
         "seed": seed,
         "environment": recorded.as_dict(),
         "imitation": {k: v for k, v in asdict(settings).items() if k != "total_steps"},
         "lineage": f"imitates {expert.name}",
+        "expert_sha256": expert.facts.get("sha256"),
     }
     num_actions = len(expert.action_meanings)
     network = initialise(RecurrentActorCritic(num_actions), seed)
@@ -101,7 +106,7 @@ def imitate(
     network.to(memory_format=torch.channels_last)
 
     def make_update(step, optimizer, generator):
-        emulators = Emulators(expert.settings, settings.num_envs, (seed, step))
+        emulators = Emulators(unhinted, settings.num_envs, (seed, step))
         rng = np.random.default_rng((seed, step))
         memories = {
             learner: torch.zeros(settings.num_envs, *learner.memory_shape)

@@ -245,7 +245,8 @@ def train(
         `run_dir`.
 
     Raises:
-        ValueError: if the folder holds a run of another game, seed or other settings.
+        ValueError: if the folder holds a run of another game, seed or other settings, or
+            `from_agent` is not of the network and the preprocessing that are trained here.
     """
     settings = settings or PPOSettings()
     environment = environment or EnvironmentSettings(game)
@@ -260,6 +261,12 @@ def train(
     network = RecurrentActorCritic(len(make_env(environment).action_meanings))
     initialise(network, seed)
     if from_agent:
+        reads, cell = from_agent.preprocessing.name, getattr(from_agent.network, "cell", None)
+        if (cell, reads) != ("lstm", "luma80"):
+            raise ValueError(
+                f"agent {from_agent.name!r} has the memory {cell!r} and reads {reads!r}; trained "
+                "here is the network with 'lstm' that reads 'luma80'"
+            )
         network.load_state_dict(from_agent.network.state_dict())
     network.to(device, memory_format=torch.channels_last)
 

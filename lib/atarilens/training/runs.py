@@ -64,7 +64,7 @@ def drive(
         facts: what the run is; must equal those of the run that is resumed. Has "game" and "seed".
         network: on its device, as the run starts from it.
         make_update: `(step, optimizer, generator) -> update`, called once; `update()` plays, learns
-            and returns metrics, "episodes" finished and "mean_return" among them.
+            and returns metrics, "episodes" finished and "mean_return" (or None) among them.
         settings: whose `num_envs` times `rollout_steps` agent steps are one update, and whose
             `learning_rate` falls linearly to 0 at `total_steps`.
         max_seconds: stop, resumable, after so much wall time.
@@ -132,7 +132,7 @@ def drive(
             callback(step, network, row)
         if any(previous < due <= step for due in schedule):
             _save_checkpoint(network, checkpoints, step)
-        if metrics["episodes"] >= RETURNS_KEPT and metrics["mean_return"] > best:
+        if metrics["mean_return"] is not None and metrics["mean_return"] > best:
             best = metrics["mean_return"]
             _save_checkpoint(network, run_dir / "best", step)
             for path in (run_dir / "best").iterdir():

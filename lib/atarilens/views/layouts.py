@@ -7,6 +7,7 @@ Nothing is styled at import; nothing is computed here but positions.
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -20,6 +21,7 @@ from atarilens.views.screens import Panel, enlarge
 WIDTH = 8.0  # inches
 DPI = 180
 LETTERS = 132  # of 8 points that fit into the width
+LEGEND = 104  # of 9 points, above an axes; a wider one would make the axes narrower
 ACTOR_COLOUR, CRITIC_COLOUR, BOTH_COLOUR = "#1414ff", "#ff1414", "#ff14ff"
 PALETTE = sns.color_palette("colorblind")
 CHANCE = "0.45"  # grey of the lines that mark chance
@@ -72,7 +74,8 @@ def legend_above(axes: Axes, handles: Sequence = ()) -> None:
     handles = handles or axes.get_legend_handles_labels()[0]
     if handles:
         widths = [len(handle.get_label()) + 9 for handle in handles]
-        columns = len(widths) if sum(widths) <= LETTERS else max(1, LETTERS // max(widths))
+        grid = int(1.2 * LEGEND) // max(widths)  # most entries are shorter than the longest
+        columns = len(widths) if sum(widths) <= LEGEND else max(1, grid)
         place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
         axes.legend(handles=handles, ncols=columns, **place)
 
@@ -315,7 +318,8 @@ def curves_figure(
 
     Args:
         curves: run -> (training steps `[n]`, training score `[n]`).
-        scores: agent -> (training steps, mean score, low, high), measured apart from training.
+        scores: agent -> (training steps, mean score, low, high), measured apart from training; in
+            the colour of its run, where a run has its name.
         x_label: unit of the steps.
         y_label: unit of the scores.
         levels: name -> score of a horizontal line, for example a random player's.
@@ -323,12 +327,12 @@ def curves_figure(
     """
     with house_style():
         figure, (axes,) = lay_out((), [3.4], caption)
-        for colour, (name, (steps, score)) in zip(PALETTE, curves.items(), strict=False):
-            axes.plot(steps, score, color=colour, lw=1.4, label=name)
-        for marker, (agent, (steps, mean, low, high)) in zip(
-            "o^sDvPX*", scores.items(), strict=False
-        ):
-            style = {"fmt": marker, "color": "0.15", "ms": 5, "capsize": 2.5, "zorder": 3}
+        colours = dict(zip(curves, cycle(PALETTE)))
+        for run, (steps, score) in curves.items():
+            axes.plot(steps, score, color=colours[run], lw=1.4, label=f"{run}, during training")
+        for marker, (agent, (steps, mean, low, high)) in zip(cycle("o^sDvPX*"), scores.items()):
+            colour = colours.get(agent, "0.15")
+            style = {"fmt": marker, "color": colour, "ms": 5, "capsize": 2.5, "zorder": 3}
             error = [[mean - low], [high - mean]]
             axes.errorbar(steps, mean, error, label=f"{agent}: {mean:.4g}", **style)
         for name, level in levels.items():
