@@ -71,9 +71,9 @@ train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SE
 		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE)) \
 		$(if $(SET),--set $(SET))
 
-imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=]
+imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=] [SET="name=value ..."]
 	@$(RUN) imitate $(if $(AGENT),"$(AGENT)") $(if $(HINT),--hint "$(HINT)") \
-		$(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED))
+		$(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED)) $(if $(SET),--set $(SET))
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
 	@$(RUN) ship $(if $(CHECKPOINT),"$(CHECKPOINT)") $(if $(NAME),"$(NAME)") \
