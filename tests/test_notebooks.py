@@ -174,4 +174,5 @@ def test_before_the_event_is_not_at_the_event(path):
             lags, means = np.array(curve)[:, :2].T
             chosen = (lags >= -5) & (lags < 0) if stage == "before" else lags == 0
             found = [test[key] for of, test in tests.items() if of == name or key == "mean"]
-            assert found and np.allclose(found, means[chosen].mean(), rtol=2e-3), (claim, name)
+            assert found, (claim, name)
+            assert np.allclose(found, means[chosen].mean(), rtol=2e-3), (claim, name)

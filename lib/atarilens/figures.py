@@ -161,8 +161,8 @@ def execute(notebook: Path, into: Path, parameters: dict) -> None:
     """Run a notebook with papermill, the folder `notebooks/` as its working directory.
 
     A kernel that dies before it answers is started once more (a known race of parallel starts).
-    What kernels say outside of cells, as when one is stopped, goes to a `.log` beside the run, never
-    among the lines of make.
+    What kernels say outside of cells, as when one is stopped, goes to a `.log` beside the run,
+    never among the lines of make.
 
     Raises:
         ValueError: if a cell fails; says which, and where to read the rest.
