@@ -25,6 +25,20 @@ def refused(capsys, *arguments: str) -> str:
     return said.removeprefix("atarilens: error: ").strip()
 
 
+def test_every_verb_has_help(capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    said = " ".join(said.split())
+    assert "evaluate Play whole episodes and print the mean score with its 95 % interval." in said
+    for verb in ("evaluate", "movie", "explain", "train", "imitate", "ship", "bench", "figure"):
+        with pytest.raises(SystemExit) as left:
+            main([verb, "--help"])
+        assert left.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: atarilens {verb}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

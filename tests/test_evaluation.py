@@ -16,6 +16,7 @@ from atarilens.evaluation import (
     equivalence_test,
     evaluate,
     mean_difference,
+    mean_interval,
     read_scores,
     write_scores,
 )
@@ -68,7 +69,7 @@ def test_scores_know_where_they_come_from(breakout_agent, breakout_scores):
     assert breakout_scores.agent_sha256 == breakout_agent.facts["sha256"]
     assert breakout_scores.settings == breakout_agent.settings
     assert breakout_scores.mean == pytest.approx(breakout_scores.returns.mean())
-    assert breakout_scores.interval == bootstrap_interval(breakout_scores.returns)
+    assert breakout_scores.interval == mean_interval(breakout_scores.returns)
 
 
 def test_cut_episodes_are_flagged_and_rewards_are_not_clipped():
@@ -106,6 +107,27 @@ def test_bootstrap_interval_is_the_normal_one_for_normal_values():
     assert bootstrap_interval([7.0, 7.0, 7.0]) == (7, 7)
     assert bootstrap_interval(values) == (low, high)  # a fixed generator
     assert bootstrap_interval(values, np.random.default_rng(9)) != (low, high)
+
+
+@pytest.mark.parametrize("episodes", [2, 3, 6, 12, 20])
+def test_the_interval_of_few_episodes_covers_the_mean_as_often_as_it_says(episodes):
+    generator = np.random.default_rng(episodes)
+    games = generator.normal(2.0, 1.0, (1_000, episodes))
+    intervals = [mean_interval(values) for values in games]
+    assert np.mean([low <= 2.0 <= high for low, high in intervals]) > 0.91
+
+
+def test_the_interval_of_few_episodes_is_students():
+    """Table value: t(2) at 97.5 % is 4.3027; sem of 1, 2, 3 is 1 / sqrt(3)."""
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
+    assert mean_interval([5.0, 5.0]) == (5, 5)
+    assert np.isnan(mean_interval([5.0])).all()
+    many = np.arange(20.0)
+    assert mean_interval(many, level=0.9) == bootstrap_interval(many, level=0.9)
+    with pytest.raises(ValueError, match="one value per episode"):
+        mean_interval([])
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, received 95"):
+        mean_interval([1.0, 2.0], level=95)
 
 
 def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():

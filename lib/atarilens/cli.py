@@ -31,7 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     def verb(name: str, function, takes_agent: bool = False) -> argparse.ArgumentParser:
         child = verbs.add_parser(
-            name, help=function.__doc__.splitlines()[0], prog=f"atarilens {name}"
+            name,
+            help=function.__doc__.splitlines()[0].replace("%", "%%"),
+            prog=f"atarilens {name}",
         )
         child.set_defaults(run=function)
         if takes_agent:

@@ -173,7 +173,7 @@ def contrast(
         values: `[E]`, NaN where an episode has none.
         controls: `[E]`, of the same episodes.
         interval: gives (low, high) of the mean of `[n]` values, for example
-            `evaluation.bootstrap_interval`, which resamples whole episodes.
+            `evaluation.mean_interval`.
 
     Returns:
         "mean" and "control" (means over the episodes that have both), "difference", "low" and

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import stats
 from tqdm import tqdm
 
 from atarilens.agents import Agent
@@ -17,6 +18,7 @@ from atarilens.envs import AtariEnv, EnvironmentSettings
 from atarilens.trajectories import draw_action, episode_generator, make_agent_env
 from atarilens.watching import Watcher, think
 
+ENOUGH_TO_RESAMPLE = 20  # episodes, of which the bootstrap comes near to its level
 GROUP = 8  # episodes that share a batch and a thread; fixed, so that cores change no rounding
 BOOTSTRAP_SEED = 0
 RESAMPLES = 10_000
@@ -58,7 +60,7 @@ class Scores:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % bootstrap interval of the mean return."""
-        return bootstrap_interval(self.returns)
+        return mean_interval(self.returns)
 
 
 def evaluate(
@@ -150,6 +152,33 @@ class _Player:
         self.over = terminated or self.truncated
         if not self.over:
             self.watcher.look(screen, start=False)
+
+
+def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
+    """Return an interval of the mean that holds for few episodes, too.
+
+    Twenty or more: the percentile bootstrap. Fewer: Student's t, because the bootstrap of few
+    values is too narrow (of normal data it covers the mean in 71 % of cases at n = 3, 89 % at 12).
+
+    Args:
+        values: `[n]`, one per episode: episodes are independent, frames are not.
+        level: of the interval.
+
+    Returns:
+        (low, high); NaN for a single value, which has no spread.
+
+    Raises:
+        ValueError: if there are no values, or the level is not between 0 and 1.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or values.size == 0 or values.size >= ENOUGH_TO_RESAMPLE:
+        return bootstrap_interval(values, level=level)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, received {level}")
+    if values.size == 1:
+        return float("nan"), float("nan")
+    reach = stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values)
+    return float(values.mean() - reach), float(values.mean() + reach)
 
 
 def bootstrap_interval(
