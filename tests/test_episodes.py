@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from atarilens.episodes import (
+    apart,
     around_events,
     boxes_at,
     by_episode,
@@ -100,10 +101,28 @@ def test_events_elsewhere_stay_in_their_episode():
     assert elsewhere(np.array([], int), EPISODE).shape == (0,)
 
 
+def test_boxes_near_to_another_object_are_left_out():
+    boxes = {
+        "tunnel": np.array([[0.0, 10, 0, 4], [0, 10, 30, 34]]),
+        "ball": np.array([[13.0, 14, 8, 9]]),  # 3 below and 4 beside the first: 5 away
+    }
+    near = apart(boxes, "tunnel", "ball", 5.1)
+    assert near["tunnel"].tolist() == [[0, 10, 30, 34]]
+    assert near["ball"] is boxes["ball"]
+    assert len(apart(boxes, "tunnel", "ball", 5.0)["tunnel"]) == 2
+    assert apart(boxes, "tunnel", "ball", 50)["tunnel"].shape == (0, 4)
+    assert len(apart(boxes, "tunnel", "paddle")["tunnel"]) == 2
+
+
 def test_copies_of_a_game_are_one_game():
-    episode = np.array([0, 0, 1, 1, 2, 2, 3])
-    actions = np.array([1, 2, 1, 3, 1, 2, 1])
-    assert different_episodes(actions, episode).tolist() == [0, 1, 3]
+    """Game 1 is game 0 a step later, with one screen of its own; game 3 has half of 2's screens."""
+    generator = np.random.default_rng(0)
+    screens = generator.integers(0, 256, (100, 4, 4), dtype=np.uint8)
+    games = [screens[:20], screens[np.r_[1:20, 60]], screens[20:40], screens[30:50]]
+    episode = np.repeat([0, 1, 2, 3], 20)
+    assert different_episodes(np.concatenate(games), episode).tolist() == [0, 2, 3]
+    assert different_episodes(np.concatenate(games), episode, 0.4).tolist() == [0, 2]
+    assert different_episodes(np.concatenate(games), episode, 1.0).tolist() == [0, 1, 2, 3]
 
 
 def test_intervals_leave_out_episodes_without_the_object():

@@ -44,6 +44,29 @@ def boxes_at(
     return [to_observation(object_boxes(game, row), tuple(region), shape) for row in ram]
 
 
+def apart(boxes: Mapping, name: str, other: str, distance: float = 10.0) -> dict:
+    """Leave out the boxes of one object that are near to another object: a spot covers both.
+
+    Args:
+        boxes: object -> `[n, 4]`, in observation pixels.
+        name: of the object whose boxes are left out.
+        other: of the object that they must be apart from.
+        distance: px, between the edges of two boxes, from which on they are.
+    """
+    kept = []
+    for box in boxes.get(name, ()):
+        gaps = [
+            np.hypot(
+                max(box[0] - near[1], near[0] - box[1], 0),
+                max(box[2] - near[3], near[2] - box[3], 0),
+            )
+            for near in boxes.get(other, ())
+        ]
+        if min(gaps, default=np.inf) >= distance:
+            kept.append(box)
+    return {**boxes, name: np.reshape(kept, (-1, 4))}
+
+
 def other_times(boxes: Sequence[Mapping], episode: np.ndarray) -> list[Mapping]:
     """Give every step the boxes of another: half of its episode later, round to its start.
 
@@ -136,21 +159,29 @@ def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
     return moved
 
 
-def different_episodes(actions: np.ndarray, episode: np.ndarray) -> np.ndarray:
-    """Return the episodes whose actions are not those of an earlier one.
+def different_episodes(
+    frames: np.ndarray, episode: np.ndarray, most_shared: float = 0.9
+) -> np.ndarray:
+    """Return the episodes that are not copies: whose screens have not, but for a few, been seen.
 
-    A greedy agent in a deterministic game plays the same game again and again; copies of one game
-    are not evidence of their own.
+    A greedy agent in a deterministic game plays the same game again and again, perhaps a step
+    later; copies of one game are not evidence of their own.
 
     Args:
-        actions: `[T]` int.
+        frames: `[T, ...]` uint8, the screens.
         episode: `[T]` int.
+        most_shared: share of an episode's steps whose screens may occur in earlier episodes.
 
     Returns:
         `[E]` int, numbers of episodes, increasing.
     """
-    first = {actions[episode == number].tobytes(): number for number in np.unique(episode)[::-1]}
-    return np.sort(list(first.values()))
+    seen, different = set(), []
+    for number in np.unique(episode):
+        screens = [hash(frames[t].tobytes()) for t in np.flatnonzero(episode == number)]
+        if np.mean([screen in seen for screen in screens]) <= most_shared:
+            different.append(number)
+        seen.update(screens)
+    return np.array(different)
 
 
 def intervals(
