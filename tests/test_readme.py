@@ -73,6 +73,25 @@ def test_every_notebook_is_in_the_table():
     assert [name for name, _ in named] == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
 
+def held(entry) -> list[bool]:
+    """Return of every comparison in the numbers of a figure whether the claim held."""
+    if not isinstance(entry, dict):
+        return []
+    if "holds" in entry:
+        return [entry["holds"]]
+    return [holds for inner in entry.values() for holds in held(inner)]
+
+
+ROWS = "\n".join(line for line in TEXT.splitlines() if line.startswith("| ["))
+
+
+@pytest.mark.parametrize("figure", re.findall(r"\(figures/([^)]+)\.png\)", ROWS))
+def test_the_table_tells_how_many_comparisons_held(figure):
+    found = held(json.loads((ROOT / f"figures/{figure}.json").read_text()))
+    told = re.search(rf"\(figures/{figure}\.png\) ?([^,|]*)", ROWS)[1].strip()
+    assert told == (f"{sum(found)}/{len(found)}" if found else "")
+
+
 def test_the_code_calls_what_exists():
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.S)
     assert blocks
@@ -118,6 +137,12 @@ def test_the_number_of_different_greedy_games_of_breakout_is_the_scores():
     games = {(row["return"], row["steps"]) for row in rows if row["greedy"]}
     (told,) = re.findall(r"greedy games of `breakout-strong` are (\d+) different", TEXT)
     assert len(games) == int(told)
+
+
+def test_pong_plays_one_rally_as_often_as_told():
+    found = json.loads((ROOT / "figures/01_strong_agents--pong.json").read_text())["found"]
+    repeats = sum(b - a == 78 for a, b in zip(found, found[1:], strict=False))
+    assert f"its {len(found)} kill shots in four games {repeats} come 78\n  steps after" in TEXT
 
 
 @pytest.mark.parametrize("recipe", ["3-epochs", "1-epoch"])
