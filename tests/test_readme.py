@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_the_number_of_different_greedy_games_of_breakout_is_the_scores():
 
 def test_pong_plays_one_rally_as_often_as_told():
     found = json.loads((ROOT / "figures/01_strong_agents--pong.json").read_text())["found"]
-    repeats = sum(b - a == 78 for a, b in zip(found, found[1:], strict=False))
+    repeats = sum(b - a == 78 for a, b in pairwise(found))
     assert f"its {len(found)} kill shots in four games {repeats} come 78\n  steps after" in TEXT
 
 
