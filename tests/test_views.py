@@ -96,7 +96,8 @@ def every_figure():
     )
     values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
     yield views.attention_figure(values, ends, rows=[panels(2)], axis_label="NSS", **words)
-    yield views.variants_figure(panels(), {"stale memory": np.array([0.5, 0.9])}, **words)
+    stale = {"stale memory": np.array([0.5, 0.9])}
+    yield views.variants_figure(panels(), stale, {"stale memory": (0.7, 0.6, 0.8)}, **words)
     yield views.curves_figure(
         {"run": (np.arange(3), np.arange(3))},
         {"strong": (2, 2, 1, 3)},
@@ -123,6 +124,43 @@ def test_the_score_of_a_run_has_the_colour_of_its_curve():
     points = [container.lines[0].get_color() for container in axes.containers]
     assert points == [two, "0.15"]
     assert one != two
+
+
+def test_a_legend_of_scores_names_a_run_once_and_rounds_to_a_tenth():
+    curves = {name: (np.arange(3), np.arange(3)) for name in ("one", "two")}
+    words = {"x_label": "steps", "y_label": "score", "levels": {}, "caption": "Words."}
+    axes = views.curves_figure(curves, {"two": (2, 9.4666, 1, 30)}, **words).axes[0]
+    told = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(told) == ["in training", "one, in training", "two: 9.5"]
+
+
+def test_plots_below_each_other_begin_and_end_at_the_same_place():
+    table = np.array([[-1, 1, 0.5, 1.5], [0, 2, 1, 3], [1, 1, 0.5, 1.5]])
+    averages = {"logits": {"agent": table * [1, 1000, 1000, 1000]}, "p": {"agent": table}}
+    curves = {"actor": np.arange(5.0)}
+    figure = views.memory_figure(curves, np.array([2]), averages, event="a hit", caption="Words.")
+    figure.draw_without_rendering()
+    ends = np.array([axes.get_window_extent().intervalx for axes in figure.axes])
+    assert np.ptp(ends, axis=0) == pytest.approx(0, abs=0.5)
+
+
+def test_references_are_dashed_in_the_colour_of_their_curve():
+    curve = np.array([[1, 0.9, 1], [0.8, 0.7, 0.9]])
+    words = {"axis_label": "likeness", "tick_labels": ["0", "1"], "caption": "Words."}
+    axes = views.learning_figure(
+        panels(2), {"a": curve, "b": curve}, references={"b": 0.95}, chance=None, **words
+    ).axes[-1]
+    level = next(line for line in axes.lines if list(line.get_ydata()) == [0.95, 0.95])
+    assert level.get_linestyle() == "--"
+    assert level.get_color() == axes.containers[1].lines[0].get_color()
+    assert axes.get_ylim()[0] > 0.6
+
+
+def test_bars_wear_no_colour_of_a_head():
+    for colour in views.layouts.NEUTRAL:
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        assert min(green - red, green - blue) > -90  # neither red, nor blue, nor magenta
+        assert green > 50
 
 
 def test_layouts_say_which_colour_is_which_head():
@@ -192,3 +230,19 @@ def test_motion_arrow_starts_at_the_object_and_points_where_it_goes():
     assert end == pytest.approx((108, 59))
     assert views.motion_arrow(box, box) is None
     assert views.motion_arrow(box, np.zeros((0, 4))) is None
+
+
+def test_what_came_out_tells_not_shown_from_reversed():
+    test = {"mean": 2.0, "control": 1.0, "difference": 1.0, "low": 0.5, "high": 1.5}
+    test |= {"episodes": 4, "holds": True}
+    tests = {
+        "chance": test,
+        "noise": test | {"low": -0.5, "holds": False},
+        "opposite": test | {"difference": -1.0, "low": -1.5, "high": -0.5, "holds": False},
+        "one game": test | {"low": np.nan, "high": np.nan, "episodes": 1, "holds": False},
+    }
+    first, *lines = views.what_came_out(tests, "Pong").splitlines()
+    assert first == "Pong holds against 1 of 4 controls:"
+    words = ["holds", "not shown", "reversed", "cannot be judged"]
+    for line, word, name in zip(lines, words, tests, strict=True):
+        assert line.startswith(f"  {word} against {name} (2.00 against 1.00; difference ")

@@ -17,6 +17,7 @@ from atarilens.views.screens import (
     motion_arrow,
     overlay,
 )
+from atarilens.views.words import what_came_out
 
 __all__ = [
     "Panel",
@@ -35,4 +36,5 @@ __all__ = [
     "save_movie",
     "screens_figure",
     "variants_figure",
+    "what_came_out",
 ]

@@ -22,8 +22,12 @@ WIDTH = 8.0  # inches
 DPI = 180
 LETTERS = 132  # of 8 points that fit into the width
 LEGEND = 104  # of 9 points, above an axes; a wider one would make the axes narrower
+WIDE_LEGEND = 112  # above an axes that has words at its right
 ACTOR_COLOUR, CRITIC_COLOUR, BOTH_COLOUR = "#1414ff", "#ff1414", "#ff14ff"
 PALETTE = sns.color_palette("colorblind")
+# Of conditions and objects below screens, where blue, red and magenta are taken by the heads:
+# teal, ochre, grey, brown, pale teal, cream; apart for colour-blind eyes, too.
+NEUTRAL = ("#1f6f6b", "#dba53a", "#8c8c8c", "#5b3d1e", "#8fcfc6", "#f0e2c4")
 CHANCE = "0.45"  # grey of the lines that mark chance
 EVENT = "#d7301f"  # red of the marks of events
 
@@ -69,15 +73,19 @@ def colour_legend(figure: Figure | SubFigure, critic: bool = True) -> None:
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.1)
 
 
-def legend_above(axes: Axes, handles: Sequence = ()) -> None:
+def legend_above(axes: Axes, handles: Sequence = (), letters: int = LEGEND) -> None:
     """Put the legend of an axes above it, where it hides no data, in as many columns as fit."""
     handles = handles or axes.get_legend_handles_labels()[0]
     if handles:
-        widths = [len(handle.get_label()) + 9 for handle in handles]
-        grid = int(1.2 * LEGEND) // max(widths)  # most entries are shorter than the longest
-        columns = len(widths) if sum(widths) <= LEGEND else max(1, grid)
+        widths = [len(handle.get_label()) + 8 for handle in handles]
+        fitting = [
+            columns
+            for columns in range(1, len(widths) + 1)
+            if sum(max(column) for column in np.array_split(widths, columns)) <= letters
+        ]
         place = {"loc": "lower left", "bbox_to_anchor": (0, 0.99), "borderaxespad": 0.2}
-        axes.legend(handles=handles, ncols=columns, **place)
+        place |= {"handlelength": 1.6, "columnspacing": 1.5}
+        axes.legend(handles=handles, ncols=max(fitting, default=1), **place)
 
 
 def draw_panel(axes: Axes, panel: Panel) -> None:
@@ -93,7 +101,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.arrow is not None:
         (row, column), (to_row, to_column) = panel.arrow
         style = {"arrowstyle": "-|>", "color": "white", "lw": 1.4, "mutation_scale": 11}
-        style |= {"shrinkA": 0, "shrinkB": 0}
+        style |= {"shrinkA": 3, "shrinkB": 0}  # points: what moves stays in view
         axes.annotate("", xy=(to_column, to_row), xytext=(column, row), arrowprops=style)
     if panel.circle is not None:
         row, column, radius = panel.circle
@@ -108,9 +116,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
 
 def row_height(row: Sequence[Panel], heading: bool) -> float:
     """Return the inches that a row of 210 x 160 screens with its words takes."""
-    words = (
-        0.12 + 0.17 * any(panel.title for panel in row) + 0.17 * any(panel.note for panel in row)
-    )
+    notes = max(len(panel.note.splitlines()) for panel in row)
+    words = 0.12 + 0.17 * any(panel.title for panel in row) + 0.17 * notes
     return (WIDTH - 0.2) / max(4, len(row)) * 210 / 160 + words + 0.22 * heading
 
 
@@ -125,12 +132,12 @@ def lay_out(
 
     Args:
         rows: the panels of each row; four fill the width.
-        plots: inches of height of each plot.
+        plots: inches of height of each plot; their left and right ends are aligned.
         caption: what stands at the bottom.
         headings: what stands above each row, or none.
         critic: whether any map has a critic, for the legend.
     """
-    heights = [row_height(row, bool(headings)) for row in rows] + list(plots)
+    heights = [row_height(row, bool(headings)) for row in rows] + [sum(plots)] * bool(plots)
     figure = new_figure(0.3 * bool(rows) + sum(heights), caption)
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for part, row in zip(parts, rows, strict=False):
@@ -143,7 +150,10 @@ def lay_out(
         part.suptitle(heading, x=0.008, ha="left", fontsize=9, fontweight="bold")
     if rows:
         colour_legend(figure, critic)
-    return figure, [part.subplots() for part in parts[len(rows) :]]
+    if not plots:
+        return figure, []
+    drawn = parts[-1].subplots(len(plots), 1, height_ratios=plots, squeeze=False)
+    return figure, list(drawn[:, 0])
 
 
 def screens_figure(
@@ -165,6 +175,9 @@ def learning_figure(
     axis_label: str,
     tick_labels: Sequence[str],
     caption: str,
+    references: Mapping[str, float] | None = None,
+    reference_label: str = "",
+    chance: float | None = 0.0,
 ) -> Figure:
     """Draw one screen through K checkpoints and, under each of them, what it attends to.
 
@@ -174,15 +187,25 @@ def learning_figure(
         axis_label: what the curves measure.
         tick_labels: K names of the checkpoints.
         caption: what stands below the figure.
+        references: object -> level of a dashed line in the colour of its curve.
+        reference_label: what the dashed lines are, for the legend.
+        chance: where a dashed grey line marks chance; None for measures that have none.
     """
+    references = references or {}
     with house_style():
         figure, (axes,) = lay_out([panels], [2.3], caption)
         for shift, (name, curve) in enumerate(curves.items()):
             x = np.arange(len(curve)) + 0.05 * (shift - (len(curves) - 1) / 2)
             interval = np.abs(curve[:, 1:].T - curve[:, 0])
-            style = {"marker": "os^Dv"[shift % 5], "color": PALETTE[shift], "capsize": 2.5}
+            colour = NEUTRAL[shift % len(NEUTRAL)]
+            style = {"marker": "os^Dv"[shift % 5], "color": colour, "capsize": 2.5}
             axes.errorbar(x, curve[:, 0], yerr=interval, label=name, **style)
-        axes.axhline(0, color=CHANCE, lw=1, ls="--")
+            if name in references:
+                axes.axhline(references[name], color=colour, lw=1.2, ls="--")
+        if chance is not None:
+            axes.axhline(chance, color=CHANCE, lw=1, ls="--")
+        if references:
+            axes.plot([], [], color="0.3", lw=1.2, ls="--", label=f"dashed: {reference_label}")
         axes.set(ylabel=axis_label, xlim=(-0.5, len(panels) - 0.5))
         axes.set_xticks(range(len(panels)), tick_labels)
         legend_above(axes)
@@ -264,23 +287,26 @@ def attention_figure(
         for i, (condition, row) in enumerate(conditions.items()):
             for name, values in row.items():
                 values = np.asarray(values, float)[np.isfinite(values)]
+                colour = NEUTRAL[i % len(NEUTRAL)]
                 x = objects.index(name) + (i - (len(conditions) - 1) / 2) * width
-                axes.bar(x, values.mean(), width * 0.92, color=PALETTE[i], alpha=0.85)
+                axes.bar(x, values.mean(), width * 0.92, color=colour)
+                axes.plot([x, x], intervals[condition][name], color="white", lw=2.8)
                 axes.plot([x, x], intervals[condition][name], color="0.15", lw=1.6)
                 spread = x + width * np.linspace(-0.25, 0.25, len(values))
-                axes.plot(spread, values, ".", color="0.15", ms=3, alpha=0.6)
+                axes.plot(spread, values, "o", color="0.15", ms=3, mec="white", mew=0.5)
         axes.axhline(chance, color=CHANCE, lw=1, ls="--")
         axes.set(ylabel=axis_label, xlim=(-0.6, len(objects) - 0.4))
         axes.set_xticks(range(len(objects)), objects)
         axes.grid(False, axis="x")
-        shown = zip(PALETTE, conditions, strict=False)
-        legend_above(axes, handles=[Patch(color=c, alpha=0.85, label=name) for c, name in shown])
+        shown = zip(cycle(NEUTRAL), conditions, strict=False)
+        legend_above(axes, handles=[Patch(color=c, label=name) for c, name in shown])
     return figure
 
 
 def variants_figure(
     panels: Sequence[Panel],
     correlations: Mapping[str, np.ndarray],
+    means: Mapping[str, Sequence[float]],
     *,
     caption: str,
 ) -> Figure:
@@ -289,18 +315,21 @@ def variants_figure(
     Args:
         panels: the same screen, first as corrected.
         correlations: variant -> `[n]` correlation with the corrected map, one per screen compared.
+        means: variant -> (mean over episodes, low, high).
         caption: what stands below the figure.
     """
     with house_style():
         figure, (axes,) = lay_out([panels], [0.6 + 0.33 * len(correlations)], caption)
-        for i, values in enumerate(correlations.values()):
+        for i, (name, values) in enumerate(correlations.items()):
             rows = i + np.linspace(-0.22, 0.22, len(values))
-            axes.plot(np.sort(values), rows, ".", color=PALETTE[0], ms=4, alpha=0.5)
-            axes.plot(np.mean(values), i, "D", color=PALETTE[1], ms=6, mec="white", zorder=3)
+            axes.plot(np.sort(values), rows, ".", color=NEUTRAL[0], ms=4, alpha=0.5)
+            mean, low, high = means[name]
+            axes.plot([low, high], [i, i], color=NEUTRAL[3], lw=2, zorder=2)
+            axes.plot(mean, i, "D", color=NEUTRAL[1], ms=6, mec=NEUTRAL[3], zorder=3)
         axes.set_yticks(range(len(correlations)), list(correlations))
         axes.invert_yaxis()
         axes.grid(False, axis="y")
-        axes.set_xlabel("correlation with the corrected map (dots: screens, diamond: their mean)")
+        axes.set_xlabel("correlation (dots: screens; diamonds: mean over episodes, 95 % interval)")
         axes.axvline(1, color=CHANCE, lw=1, ls="--")
     return figure
 
@@ -329,17 +358,21 @@ def curves_figure(
         figure, (axes,) = lay_out((), [3.4], caption)
         colours = dict(zip(curves, cycle(PALETTE)))
         for run, (steps, score) in curves.items():
-            axes.plot(steps, score, color=colours[run], lw=1.4, label=f"{run}, during training")
+            # The measured score of a run tells the colour: the line needs no entry of its own then.
+            label = None if run in scores else f"{run}, in training"
+            axes.plot(steps, score, color=colours[run], lw=1.4, label=label)
         for marker, (agent, (steps, mean, low, high)) in zip(cycle("o^sDvPX*"), scores.items()):
             colour = colours.get(agent, "0.15")
             style = {"fmt": marker, "color": colour, "ms": 5, "capsize": 2.5, "zorder": 3}
             error = [[mean - low], [high - mean]]
-            axes.errorbar(steps, mean, error, label=f"{agent}: {mean:.4g}", **style)
+            axes.errorbar(steps, mean, error, label=f"{agent}: {mean:.1f}", **style)
         for name, level in levels.items():
             axes.axhline(level, color=CHANCE, lw=1, ls="--")
             place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
             axes.annotate(name, (1.01, level), size=8, **place)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(x=0.04)
-        legend_above(axes)
+        if any(run in scores for run in curves):
+            axes.plot([], [], color="0.15", lw=1.4, label="in training")
+        legend_above(axes, letters=WIDE_LEGEND)
     return figure
