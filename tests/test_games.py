@@ -7,6 +7,7 @@ import pytest
 
 from atarilens.envs import make_env
 from atarilens.games import GAMES, aliens, bricks, cell, game, object_boxes, to_observation
+from atarilens.trajectories import replay
 
 COLOURS = {
     "pong": {"ball": (236, 236, 236), "paddle": (92, 186, 92), "opponent": (213, 130, 74)},
@@ -18,6 +19,25 @@ COLOURS = {
         "missiles": (142, 142, 142),
     },
 }
+
+SHIP = np.array(
+    [
+        [pixel == "#" for pixel in row]
+        for row in (
+            "...#...",
+            "..###..",
+            "..###..",
+            ".#####.",
+            "..###..",
+            "..###..",
+            "#######",
+            ".#####.",
+            "#######",
+            "#######",
+        )
+    ]
+)
+MOVING_SHIP = np.pad(SHIP, ((0, 0), (0, 1))) | np.pad(SHIP, ((0, 0), (1, 0)))
 
 
 def follow_ball(name, ram, rng):
@@ -114,21 +134,48 @@ def test_space_invaders_boxes_hold_the_coloured_pixels():
     for screen, ram in zip(screens, rams, strict=True):
         boxes = object_boxes("spaceinvaders", ram)
         for kind in tight:
+            if kind == "ship" and not len(boxes[kind]):  # an explosion has the ship's colour
+                continue
             pixels = coloured(screen, colours[kind], (31, 195))
             drawn[kind].append(pixels.sum())
             inside[kind].append((pixels & filled(boxes[kind])).sum())
-            if not pixels.any():  # the ship blinks when it is new
-                continue
             for top, bottom, left, right in boxes[kind].astype(int):
                 rows, columns = np.nonzero(pixels[top:bottom, left:right])
                 size = (np.ptp(rows) + 1, np.ptp(columns) + 1) if rows.size else (0, 0)
                 tight[kind].append(size[0] >= bottom - top - 1 and size[1] == right - left)
     for kind in tight:
-        # The rest are explosions: of aliens whose bit is gone, and of the ship in 150 screens.
+        # The rest are aliens that explode, their bit is gone, and a ship on its way: 1 px ahead.
         assert np.sum(inside[kind]) / np.sum(drawn[kind]) > 0.95, kind
         assert np.mean(tight[kind]) > (0.8 if kind == "ship" else 0.97), kind
     assert aliens(rams[0]).all()
     assert 15 < aliens(rams[-1]).sum() < 36
+
+
+def ship_is_whole(screen):
+    """Whether what has the ship's colour is the ship, or the ship at two places 1 px apart."""
+    green = coloured(screen, COLOURS["spaceinvaders"]["ship"], (185, 195))[185:195]
+    green = green[:, green.any(0)]
+    return any(np.array_equal(green, shape) for shape in (SHIP, MOVING_SHIP))
+
+
+def test_space_invaders_ship_has_a_box_exactly_while_it_is_drawn():
+    # 2 to 4 frames a step meet each part of a blink and of an explosion.
+    screens, rams = play("spaceinvaders", 2000, max_pool=False, frame_skip=(2, 5))
+    boxed = np.array([len(object_boxes("spaceinvaders", ram)["ship"]) for ram in rams])
+    assert boxed.tolist() == [ship_is_whole(screen) for screen in screens]
+    assert np.count_nonzero(np.diff(cell("spaceinvaders", "ship_state", rams) == 4)) >= 10
+    assert 0.6 < boxed.mean() < 0.9
+
+
+@pytest.mark.parametrize("name", ["spaceinvaders-strong", "spaceinvaders-control"])
+def test_space_invaders_ship_has_a_box_while_it_is_drawn_in_recorded_games(name):
+    trajectory = replay(name)
+    boxed = np.array([len(object_boxes("spaceinvaders", ram)["ship"]) for ram in trajectory.ram])
+    whole = np.array([ship_is_whole(screen) for screen in trajectory.frames])
+    assert np.mean(boxed == whole) > 0.995  # else: gone in the last of the two frames
+    assert 0.1 < np.mean(~whole) < 0.2
+    wins = cell("spaceinvaders", "ship_state", trajectory.ram) == 8
+    assert wins.any() == (name == "spaceinvaders-control")
 
 
 def test_space_invaders_missiles_are_inside_their_boxes():

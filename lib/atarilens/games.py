@@ -17,6 +17,7 @@ BREAKOUT_FIELD = (8, 152)  # px columns between the side walls
 BRICK_TOP, BRICK_HEIGHT, BRICK_WIDTH = 57, 6, 8  # px
 SHIELD_TOP, SHIELD_SPACING = 157, 32  # px
 ALIEN_HEIGHT, ALIEN_WIDTH, ALIEN_ROW, ALIEN_COLUMN = 10, 8, 18, 16  # px: size, then spacing
+SHIP_CLOCK, SHIP_BLINK = 128, 8  # frames: of an explosion, and of a flash of the new ship
 GROUND = 195  # px, first row below Space Invaders' play field
 
 
@@ -88,7 +89,9 @@ GAMES = {
             "aliens_x": ((26,), "left edge of alien column 0, px + 1"),
             "shields_x": ((27,), "left edge of the first shield, px + 1"),
             "ship_x": ((28,), "left edge of the ship, px + 1"),
+            "ship_state": ((42,), "1: it is new and blinks; 4: it explodes; 0, 8: neither"),
             "shields": (tuple(range(43, 70)), "3 shields of 9 bytes, top first, a byte per 2 px"),
+            "ship_clock": ((74,), "frames left in ship_state 1, 4 or 8"),
             "bombs_y": ((81, 82), "2 px each, from px 4; above 95: none"),
             "bombs_x": ((83, 84), "px + 2"),
             "laser_y": ((85,), "of the ship's shot, 2 px each, from px 4; above 95: none"),
@@ -120,9 +123,10 @@ def object_boxes(name: str, ram: np.ndarray) -> dict[str, np.ndarray]:
     """Return where the objects of a game are at the moment of its RAM.
 
     Pong: ball, paddle (the agent's, right), opponent. Breakout: ball, paddle, bricks (one box
-    each), tunnel (one box per column without bricks). Space Invaders: ship, aliens (one box each),
-    shields (the part of each that is left), laser (the ship's shot), bombs (the aliens'). Laser and
-    bombs are drawn every other frame in turn, so their boxes cover the places of two frames.
+    each), tunnel (one box per column without bricks). Space Invaders: ship (absent while it
+    explodes, and while it is dark: a new ship blinks), aliens (one box each), shields (the part of
+    each that is left), laser (the ship's shot), bombs (the aliens'). Laser and bombs are drawn
+    every other frame in turn, so their boxes cover the places of two frames.
 
     Args:
         name: of the game.
@@ -247,10 +251,13 @@ def _spaceinvaders(ram: np.ndarray) -> dict[str, list[Box]]:
             x = int(ram[27]) - 1 + SHIELD_SPACING * k
             edges = SHIELD_TOP + 2 * rows[0], SHIELD_TOP + 2 * rows[-1] + 2
             shields.append((*edges, x + columns[0], x + columns[-1] + 1))
+    # The clock is a frame ahead of the picture: an explosion at 128 still shows the ship. So does,
+    # at the end of each flash, a screen that is the maximum of two frames.
+    drawn = {1: ram[74] & SHIP_BLINK, 4: ram[74] == SHIP_CLOCK}.get(int(ram[42]), True)
     laser_y, laser_x = 2 * int(ram[85]) + 4, int(ram[87]) - 2
     bombs = [(2 * int(ram[81 + i]) + 4, int(ram[83 + i]) - 2) for i in range(2)]
     found = {
-        "ship": [(185, 195, ship, ship + 7)],
+        "ship": [(185, 195, ship, ship + 7)] if drawn else [],
         "aliens": [
             (top + i, top + i + ALIEN_HEIGHT, left + j, left + j + ALIEN_WIDTH)
             for i, j in np.argwhere(aliens(ram)) * (ALIEN_ROW, ALIEN_COLUMN)
