@@ -155,6 +155,15 @@ def test_the_recipes_came_as_far_as_told(recipe):
     assert re.search(rf"{mean:.1f} in {steps:,} steps|{steps:,} steps, to {mean:.1f},", words)
 
 
+@pytest.mark.parametrize("recipe", ["3-epochs", "1-epoch"])
+def test_the_late_recipes_came_as_far_as_told(recipe):
+    path = LOGS / f"spaceinvaders-recipe-{recipe}.csv"
+    last = list(csv.DictReader(path.read_text().splitlines()))[-1]
+    mean, steps = float(last["mean_return"]), int(last["step"])
+    words = " ".join(TEXT.split())
+    assert re.search(rf"{mean:.1f} in {steps:,} steps|to {mean:.1f} in {steps:,}", words)
+
+
 def test_the_tolerance_is_the_one_used():
     assert f"relative tolerance\n  {figures.RELATIVE_TOLERANCE:g}" in TEXT
 
