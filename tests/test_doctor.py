@@ -50,7 +50,7 @@ def test_an_old_python_a_full_disk_and_little_memory_are_named(monkeypatch, tmp_
     monkeypatch.setattr(doctor.os, "sysconf", {"SC_PAGE_SIZE": 1024, "SC_PHYS_PAGES": 2e6}.get)
     found, advice = doctor.check_memory()
     assert found == "2 GB of memory"
-    assert advice == "`make figures` wants 4 GB; try make figures JOBS=1"
+    assert advice == "`make figures` wants 6 GB; try make figures JOBS=1"
 
 
 def test_missing_agents_are_named(monkeypatch, tmp_path):
