@@ -64,6 +64,22 @@ def test_parts_of_an_lstm_and_of_a_gru():
         )
 
 
+class OtherName(RecurrentActorCritic):
+    """The same network, of which nothing is known but that it can be called."""
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_computing_the_convolutions_once_changes_nothing(cell):
+    networks = [initialise(kind(4, cell), seed=1) for kind in (RecurrentActorCritic, OtherName)]
+    rng = np.random.default_rng(0)
+    observations = rng.random((40, 1, 80, 80), np.float32)  # more than one batch
+    memory = rng.standard_normal((40, *networks[0].memory_shape), np.float32)
+    once, plain = (memory_saliency(network, observations, memory) for network in networks)
+    for head in ("logits", "probabilities", "value"):
+        for part, scores in getattr(plain, head).items():
+            assert getattr(once, head)[part] == pytest.approx(scores, rel=0.02, abs=1e-12)
+
+
 def test_random_direction_has_equal_norm_and_follows_the_generator():
     weights = np.eye(10).reshape(
         10, 2, 5

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .fast import supports
 from .networks import as_batch, device_of, untouched
 
 BATCH = 32  # decisions per forward pass; more of them spill the caches
@@ -66,28 +67,30 @@ def memory_saliency(
     if not np.isfinite(scale):
         raise ValueError(f"scale is {scale}, expected a finite number")
     observation, memory, single = as_batch(network, observation, memory)
-    states = memory.shape[1]
-    if states not in PARTS:
-        raise ValueError(f"memory has {states} states per decision, expected 1 (h) or 2 (h, c)")
+    kinds = memory.shape[1]
+    if kinds not in PARTS:
+        raise ValueError(f"memory has {kinds} states per decision, expected 1 (h) or 2 (h, c)")
 
-    device = device_of(network)
-    scores: dict[str, list] = {}
+    states = [memory]
+    for part in PARTS[kinds]:
+        chosen = slice(None) if part == "both" else slice(*{"h": (0, 1), "c": (1, 2)}[part])
+        change = (scale - 1) * memory[:, chosen]
+        if direction == "random":
+            noise = torch.from_numpy(generator.standard_normal(change.shape)).float()
+            norms = [v.flatten(1).norm(dim=1)[:, None, None] for v in (change, noise)]
+            change = noise * norms[0] / norms[1]
+        perturbed = memory.clone()
+        perturbed[:, chosen] += change
+        states.append(perturbed)
     with untouched(network), torch.no_grad():
-        base = _outputs(network, observation, memory, device)
-        for part in PARTS[states]:
-            chosen = slice(None) if part == "both" else slice(*{"h": (0, 1), "c": (1, 2)}[part])
-            change = (scale - 1) * memory[:, chosen]
-            if direction == "random":
-                noise = torch.from_numpy(generator.standard_normal(change.shape)).float()
-                norms = [v.flatten(1).norm(dim=1)[:, None, None] for v in (change, noise)]
-                change = noise * norms[0] / norms[1]
-            perturbed = memory.clone()
-            perturbed[:, chosen] += change
-            outputs = _outputs(network, observation, perturbed, device)
-            scores[part] = [
-                None if new is None else 0.5 * (new - old).square().sum(1)
-                for new, old in zip(outputs, base, strict=True)
-            ]
+        base, *outputs = _outputs(network, observation, states)
+    scores: dict[str, list] = {
+        part: [
+            None if new is None else 0.5 * (new - old).square().sum(1)
+            for new, old in zip(output, base, strict=True)
+        ]
+        for part, output in zip(PARTS[kinds], outputs, strict=True)
+    }
     logits, probabilities, value = (
         {
             part: (score[head][0] if single else score[head]).numpy()
@@ -99,12 +102,25 @@ def memory_saliency(
     return MemorySaliency(logits, probabilities, value or None)
 
 
-def _outputs(network, observation, memory, device):
-    """Return logits `[T, A]`, probabilities `[T, A]` and value `[T, 1]` or None, on the CPU."""
-    logits, values = [], []
-    for chunk in zip(observation.split(BATCH), memory.split(BATCH), strict=True):
-        chunk_logits, value, _ = network(*(tensor.to(device) for tensor in chunk))
-        logits.append(chunk_logits.cpu())
-        values.append(None if value is None else value.reshape(-1, 1).cpu())
-    logits = torch.cat(logits)
-    return logits, logits.softmax(1), None if values[0] is None else torch.cat(values)
+def _outputs(network, observation, states) -> list[tuple]:
+    """Return logits `[T, A]`, probabilities `[T, A]`, value `[T, 1]` or None for each memory.
+
+    Of the paper's network, what comes before the memory is computed once for all of them.
+    """
+    device = device_of(network)
+    split = supports(network)
+    found = [([], []) for _ in states]
+    for start in range(0, len(observation), BATCH):
+        steps = slice(start, start + BATCH)
+        shown = observation[steps].to(device)
+        encoding = network.encode(shown) if split else None
+        for (logits, values), memory in zip(found, states, strict=True):
+            entering = memory[steps].to(device)
+            if split:
+                action_logits, value = network.heads(network.recur(encoding, entering)[:, 0])
+            else:
+                action_logits, value, _ = network(shown, entering)
+            logits.append(action_logits.cpu())
+            values.append(None if value is None else value.reshape(-1, 1).cpu())
+    joined = [(torch.cat(logits), None if v[0] is None else torch.cat(v)) for logits, v in found]
+    return [(logits, logits.softmax(1), value) for logits, value in joined]
