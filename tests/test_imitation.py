@@ -2,13 +2,14 @@
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from atarilens.agents import load_agent
+from atarilens import paths
+from atarilens.agents import agent_from_module, load_agent, save_agent
+from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.training import imitation
 from atarilens.training.imitation import ImitationSettings, hint_action, imitate
 from atarilens.training.runs import load_weights
@@ -99,12 +100,64 @@ def test_a_students_games_can_be_limited(expert, tmp_path):
     assert int(rows[-1]["episodes"]) == SMALL["num_envs"]
 
 
-def test_students_of_another_expert_are_another_run(expert, tmp_path):
+def expert_of_seed(seed, name):
+    """Ship an expert, and return it as it is loaded."""
+    network = initialise(RecurrentActorCritic(6), seed)
+    agent = agent_from_module(network, game="pong", preprocessing="luma80")
+    save_agent(agent, paths.AGENTS / name)
+    return load_agent(name)
+
+
+def test_students_of_another_expert_are_another_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "AGENTS", tmp_path / "agents")
     settings = ImitationSettings(32, **SMALL)
-    imitate(expert, tmp_path, "random", settings, seed=1, progress=False)
-    other = replace(expert, facts=expert.facts | {"sha256": "0" * 64})
-    with pytest.raises(ValueError, match=r"holds a run with expert_sha256 = .*, asked for 0000"):
-        imitate(other, tmp_path, "random", settings, seed=1, progress=False)
+    for seed in (1, 2):
+        expert = expert_of_seed(seed, "pong-own")
+        if seed == 1:
+            run = imitate(expert, tmp_path / "run", "random", settings, seed=1, progress=False)
+    asked = expert.facts["sha256"]
+    with pytest.raises(ValueError, match=f"run with expert_sha256 = .*, asked for {asked}"):
+        imitate(expert, run, "random", settings, seed=1, progress=False)
+
+
+@pytest.mark.parametrize("name", ["pong-early", "mine"])
+def test_an_expert_that_its_name_does_not_bring_back_is_refused(tmp_path, name):
+    file = save_agent(load_agent("pong-late"), tmp_path / name)
+    with pytest.raises(
+        ValueError, match=f"expert '{name}' has the sha256 .* find its expert by its name"
+    ):
+        imitate(load_agent(file), tmp_path / "run", "expert")
+    shown = agent_from_module(RecurrentActorCritic(6), game="pong", preprocessing="luma80")
+    with pytest.raises(ValueError, match="expert 'module' has the sha256 None, expected that of"):
+        imitate(shown, tmp_path / "run", "expert")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_expert_may_be_named_by_its_file(tmp_path):
+    expert = load_agent(paths.AGENTS / "pong-early.safetensors")
+    settings = ImitationSettings(32, **SMALL)
+    run = imitate(expert, tmp_path, "expert", settings, progress=False)
+    told = json.loads((run / "settings.json").read_text())
+    assert told["expert_sha256"] == load_agent("pong-early").facts["sha256"]
+
+
+@pytest.mark.parametrize(("cell", "reads"), [("gru", "luma80"), ("lstm", "baby-a3c")])
+def test_an_expert_of_another_network_is_refused(tmp_path, cell, reads):
+    expert = agent_from_module(
+        RecurrentActorCritic(6, cell=cell), game="pong", preprocessing=reads, name="pong-early"
+    )
+    message = f"agent 'pong-early' has the memory '{cell}' and reads '{reads}'; training takes the"
+    with pytest.raises(ValueError, match=message):
+        imitate(expert, tmp_path / "run", "expert")
+    assert not (tmp_path / "run").exists()
+
+
+def test_seeds_and_settings_that_cannot_be_are_named(expert, tmp_path):
+    with pytest.raises(ValueError, match=r"seed must be a whole number from 0 .*, received -1"):
+        imitate(expert, tmp_path / "run", "expert", seed=-1)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ValueError, match="max_frames must be a whole number from 0 to 2147483647"):
+        ImitationSettings(max_frames=-1)
 
 
 def test_wrong_hints_are_named(expert, tmp_path):

@@ -2,17 +2,18 @@
 
 import csv
 import json
-import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 
-from atarilens.agents import agent_from_module, load_agent
+from atarilens.agents import agent_from_module, load_agent, save_agent
 from atarilens.envs import EnvironmentSettings
 from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.training.emulators import Emulators
@@ -221,9 +222,21 @@ def test_training_starts_from_the_network_that_it_trains_alone(tmp_path, cell, r
     parent = agent_from_module(
         RecurrentActorCritic(6, cell=cell), game="pong", preprocessing=reads, name="other"
     )
-    message = f"agent 'other' has the memory '{cell}' and reads '{reads}'; trained here is the"
+    message = f"agent 'other' has the memory '{cell}' and reads '{reads}'; training takes the"
     with pytest.raises(ValueError, match=message):
         train("pong", tmp_path, from_agent=parent, progress=False)
+
+
+def test_another_parent_of_the_same_name_is_refused(tmp_path):
+    settings, parent = PPOSettings(32, **SMALL), load_agent("pong-early")
+    run = train("pong", tmp_path / "run", settings, from_agent=parent, progress=False)
+    told = json.loads((run / "settings.json").read_text())
+    assert told["parent_sha256"] == parent.facts["sha256"]
+    file = save_agent(load_agent("pong-late"), tmp_path / "pong-early")
+    other = load_agent(file)
+    assert other.name == parent.name
+    with pytest.raises(ValueError, match=f"parent_sha256 = {parent.facts['sha256']}, asked for"):
+        train("pong", run, settings, from_agent=other, progress=False)
 
 
 def test_another_run_in_the_folder_is_refused(tmp_path):
@@ -242,6 +255,40 @@ def test_settings_that_cannot_run_are_named():
     message = r"rollout_steps \(32\) must be a multiple of sequence_steps \(5\)"
     with pytest.raises(ValueError, match=message):
         PPOSettings(sequence_steps=5)
+    message = r"minibatches \(8\) of one step each: .* expected two steps or more"
+    with pytest.raises(ValueError, match=message):
+        PPOSettings(num_envs=8, rollout_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("sequence_steps", -1, "a whole number from 0 to inf"),
+        ("entropy", float("nan"), "a finite number from -inf to inf"),
+        ("life_penalty", float("-inf"), "a finite number from -inf to inf"),
+        ("clip", -0.1, "a finite number from 0 to inf"),
+        ("gamma", 1.5, "a finite number from 0 to 1"),
+        ("gae_lambda", -0.5, "a finite number from 0 to 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named(name, value, expected):
+    message = re.escape(f"{name} must be {expected}, received {value!r}")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        PPOSettings(**{name: value})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5])
+def test_seeds_that_cannot_be_leave_nothing_behind(tmp_path, seed):
+    with pytest.raises(ValueError, match=rf"seed must be a whole number from 0 .*received {seed}"):
+        train("pong", tmp_path / "run", PPOSettings(32, **SMALL), seed=seed)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_missing_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match="device is 'cuda', but torch finds no CUDA here"):
+        train("pong", tmp_path / "run", PPOSettings(32, **SMALL), device="cuda")
+    assert not (tmp_path / "run").exists()
 
 
 def test_callbacks_see_every_update(tmp_path):
@@ -257,30 +304,70 @@ def test_callbacks_see_every_update(tmp_path):
     assert np.allclose([entropy for _, entropy in seen], np.log(6), atol=0.02)
 
 
-KILLED = """
-import torch
+ENDLESS = """
+import signal, torch
 from atarilens.training import ppo, runs
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
-runs.SAVE_EVERY = 0.0
+runs.SAVE_EVERY = {every}
 ppo.train("pong", {folder!r}, ppo.PPOSettings(10**6, **{small}), progress=False)
 """
 
 
+@contextmanager
+def training(folder, every=120.0):
+    """Yield a process that trains in the folder and has made two updates at least."""
+    script = ENDLESS.format(folder=str(folder), small=SMALL, every=every)
+    process = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if (folder / "curve.csv").exists() and len(curve(folder)) >= 2:
+                break
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check_that_it_goes_on(folder, step):
+    """Go on for a moment from a step that is saved; the curve has every update once."""
+    assert torch.load(folder / "state.pt", weights_only=True)["step"] == step
+    train("pong", folder, PPOSettings(10**6, **SMALL), max_seconds=0.05, progress=False)
+    after = torch.load(folder / "state.pt", weights_only=True)["step"]
+    assert after > step
+    assert [int(row["step"]) for row in curve(folder)] == list(range(32, after + 1, 32))
+
+
 def test_a_killed_run_goes_on(tmp_path):
     """SIGKILL at any moment: the state that is there loads, and the curve goes on."""
-    script = KILLED.format(folder=str(tmp_path), small=SMALL)
-    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ)
-    for _ in range(600):
-        if (tmp_path / "state.pt").exists():
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with training(tmp_path, every=0.0) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
     assert step >= 32
     with (tmp_path / "curve.csv").open("a") as file:
         file.write("1000000,0.1")  # a row that was being written when the power went
-    train("pong", tmp_path, PPOSettings(10**6, **SMALL), max_seconds=0.05, progress=False)
-    after = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
-    assert after > step
-    assert [int(row["step"]) for row in curve(tmp_path)] == list(range(32, after + 1, 32))
+    check_that_it_goes_on(tmp_path, step)
+
+
+def test_a_run_killed_before_its_second_save_starts_anew(tmp_path):
+    with training(tmp_path) as process:
+        process.send_signal(signal.SIGKILL)
+    check_that_it_goes_on(tmp_path, 0)
+
+
+def test_an_interrupted_run_loses_nothing(tmp_path):
+    with training(tmp_path) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
+    check_that_it_goes_on(tmp_path, int(curve(tmp_path)[-1]["step"]))
+
+
+def test_one_process_trains_in_a_folder(tmp_path):
+    with (
+        training(tmp_path),
+        pytest.raises(ValueError, match=f"another process is training in {tmp_path}: stop it"),
+    ):
+        train("pong", tmp_path, PPOSettings(10**6, **SMALL), progress=False)
+    check_that_it_goes_on(tmp_path, 0)

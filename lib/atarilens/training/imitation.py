@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from atarilens.agents import Agent
+from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.envs import draw_hint
 from atarilens.models import ACTOR_GAIN, RecurrentActorCritic, initialise
 from atarilens.training.emulators import Emulators
-from atarilens.training.ppo import observe, sample, unroll
-from atarilens.training.runs import Callback, drive
+from atarilens.training.ppo import check_network, observe, sample, unroll
+from atarilens.training.runs import Callback, check_numbers, check_seed, drive
 
 HINTS = ("expert", "random")
 
@@ -49,6 +49,10 @@ class ImitationSettings:
     max_grad_norm: float = 0.5
     max_frames: int = 0
 
+    def __post_init__(self):
+        """Refuse settings that cannot be run."""
+        check_numbers(self, max_frames=(0, 2**31 - 1))
+
 
 def hint_action(hint: str, expert_actions: np.ndarray, count: int, rng: np.random.Generator):
     """Return the actions `[B]` that the hints show: the expert's, or random ones."""
@@ -69,7 +73,8 @@ def imitate(
     """Train a student, or go on with the run that the folder holds.
 
     Args:
-        expert: whose likeliest action is imitated; of the paper's network.
+        expert: whose likeliest action is imitated; of the paper's network, and shipped: players
+            of the student find its expert by name.
         run_dir: folder of the run (see `runs`).
         hint: "expert" (the overfit student) or "random" (the control).
         settings: hyperparameters.
@@ -82,10 +87,14 @@ def imitate(
         The folder.
 
     Raises:
-        ValueError: for another hint, or a folder that holds another run or that of another expert.
+        ValueError: for another hint, an expert that is not shipped or of another network, a seed
+            that cannot be, or a folder that holds another run or that of another expert.
     """
     if hint not in HINTS:
         raise ValueError(f"hint must be one of {', '.join(HINTS)}, received {hint!r}")
+    check_seed(seed)
+    check_network(expert)
+    _check_shipped(expert)
     settings = settings or ImitationSettings()
     unhinted = replace(
         expert.settings, max_frames=settings.max_frames or expert.settings.max_frames
@@ -155,6 +164,18 @@ def imitate(
         callbacks=callbacks,
         progress=progress,
     )
+
+
+def _check_shipped(expert: Agent) -> None:
+    """Refuse an expert whose name would not bring it back."""
+    found, expected = expert.facts.get("sha256"), None
+    if expert.name in list_agents():
+        expected = load_agent(expert.name, expert.game).facts["sha256"]
+    if found is None or found != expected:
+        raise ValueError(
+            f"expert {expert.name!r} has the sha256 {found}, expected that of the agent shipped "
+            f"under this name ({expected or 'there is none'}): players of a student find its expert by its name"
+        )
 
 
 def _learn(network, optimizer, batch, memory, settings, generator) -> dict:

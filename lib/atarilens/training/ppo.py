@@ -3,6 +3,7 @@
 One epoch over one minibatch with lambda 1 and no clipping is A2C.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from atarilens.models import RecurrentActorCritic, initialise
 from atarilens.preprocessing import luma80
 from atarilens.training import fused
 from atarilens.training.emulators import Emulators
-from atarilens.training.runs import Callback, drive
+from atarilens.training.runs import Callback, check_numbers, check_seed, drive
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class PPOSettings:
 
     def __post_init__(self):
         """Refuse settings that cannot be run."""
+        anything = (-math.inf, math.inf)
+        check_numbers(
+            self,
+            sequence_steps=(0, math.inf),
+            entropy=anything,
+            gamma=(0, 1),
+            gae_lambda=(0, 1),
+            life_penalty=anything,
+        )
         if self.rollout_steps % self.sequence_length:
             raise ValueError(
                 f"rollout_steps ({self.rollout_steps}) must be a multiple of sequence_steps "
@@ -72,6 +82,11 @@ class PPOSettings:
             raise ValueError(
                 f"the sequences of a rollout ({self.sequences}: num_envs x rollout_steps / "
                 f"sequence_steps) must be a multiple of minibatches ({self.minibatches})"
+            )
+        if self.num_envs * self.rollout_steps == self.minibatches:
+            raise ValueError(
+                f"minibatches ({self.minibatches}) of one step each: advantages are scaled by "
+                "their spread, expected two steps or more"
             )
 
     @property
@@ -212,6 +227,16 @@ def _update(network, optimizer, rollout, settings, generator):
     return dict(zip(names, means, strict=True))
 
 
+def check_network(agent: Agent) -> None:
+    """Refuse an agent of another network or preprocessing than those that are trained."""
+    reads, cell = agent.preprocessing.name, getattr(agent.network, "cell", None)
+    if (cell, reads) != ("lstm", "luma80"):
+        raise ValueError(
+            f"agent {agent.name!r} has the memory {cell!r} and reads {reads!r}; training takes "
+            "the network with 'lstm' that reads 'luma80'"
+        )
+
+
 def train(
     game: str,
     run_dir: str | Path,
@@ -245,28 +270,28 @@ def train(
         `run_dir`.
 
     Raises:
-        ValueError: if the folder holds a run of another game, seed or other settings, or
-            `from_agent` is not of the network and the preprocessing that are trained here.
+        ValueError: if the folder holds a run of another game, seed, parent or other settings, if
+            `from_agent` is not of the network and the preprocessing that are trained here, or for a
+            seed or device that cannot be.
     """
     settings = settings or PPOSettings()
     environment = environment or EnvironmentSettings(game)
+    check_seed(seed)
     device = torch.device(device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device is {str(device)!r}, but torch finds no CUDA here; expected 'cpu'")
     facts = {
         "game": game,
         "seed": seed,
         "environment": environment.as_dict(),
         "ppo": {key: entry for key, entry in asdict(settings).items() if key != "total_steps"},
         "lineage": from_agent.name if from_agent else None,
+        "parent_sha256": from_agent.facts.get("sha256") if from_agent else None,
     }
     network = RecurrentActorCritic(len(make_env(environment).action_meanings))
     initialise(network, seed)
     if from_agent:
-        reads, cell = from_agent.preprocessing.name, getattr(from_agent.network, "cell", None)
-        if (cell, reads) != ("lstm", "luma80"):
-            raise ValueError(
-                f"agent {from_agent.name!r} has the memory {cell!r} and reads {reads!r}; trained "
-                "here is the network with 'lstm' that reads 'luma80'"
-            )
+        check_network(from_agent)
         network.load_state_dict(from_agent.network.state_dict())
     network.to(device, memory_format=torch.channels_last)
 
