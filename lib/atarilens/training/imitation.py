@@ -174,8 +174,8 @@ def _check_shipped(expert: Agent) -> None:
     if found is None or found != expected:
         raise ValueError(
             f"expert {expert.name!r} has the sha256 {found}, expected that of the agent shipped "
-            f"under this name ({expected or 'there is none'}): players of a student find its expert "
-            "by its name"
+            f"under this name ({expected or 'there is none'}): players of a student find its "
+            "expert by its name"
         )
 
 
