@@ -168,6 +168,11 @@ def test_an_unreadable_row_is_refused(strong, shelf):
     (shelf / "pong-strong.yml").write_text("just words")
     with pytest.raises(ValueError, match=r"pong-strong.yml is no mapping"):
         load_agent("pong-strong")
+    for broken in ("game: [pong\n", "game: \x07", "[" * 5000, "since: 2024-99-99", "a: !!bool b"):
+        (shelf / "pong-strong.yml").write_text(broken)
+        for wanted in ("pong-strong", shelf / "pong-strong.safetensors"):
+            with pytest.raises(ValueError, match=r"^\S*/pong-strong\.yml is not YAML: .+$"):
+                load_agent(wanted)
 
 
 def test_a_checkpoint_needs_its_game(tmp_path):

@@ -285,7 +285,10 @@ def _load_checkpoint(path: Path, game: str | None) -> Agent:
 
 
 def _load_row(row_file: Path, name: str) -> Agent:
-    row = yaml.safe_load(row_file.read_bytes()) if row_file.stat().st_size < MAX_ROW else None
+    try:
+        row = yaml.safe_load(row_file.read_bytes()) if row_file.stat().st_size < MAX_ROW else None
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
+        raise ValueError(f"{row_file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(row, dict) or (missing := [key for key in ROW_NEEDS if key not in row]):
         lacks = f"lacks {', '.join(missing)}" if isinstance(row, dict) else "is no mapping"
         raise ValueError(f"{row_file} {lacks}; the row of an agent names {', '.join(ROW_NEEDS)}")
