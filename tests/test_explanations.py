@@ -34,6 +34,12 @@ def test_a_start_before_the_game_is_refused(untrained_agent, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_one_step_has_no_other_time_to_compare_with(untrained_agent, tmp_path):
+    with pytest.raises(ValueError, match="steps is 1, expected 2 or more"):
+        standard_figures(untrained_agent, tmp_path, steps=1)
+    assert len(standard_figures(untrained_agent, tmp_path, steps=2)) == 2
+
+
 def test_the_figures_come_with_their_numbers(untrained_agent, tmp_path):
     paths = standard_figures(untrained_agent, tmp_path, steps=20)
     stems = ["untrained-pong--saliency", "untrained-pong--attention"]

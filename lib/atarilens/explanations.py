@@ -83,12 +83,17 @@ def standard_figures(
         agent: any agent.
         out_dir: folder of the figures and their numbers.
         seed: of the rollout.
-        steps: agent steps played.
+        steps: agent steps played, two or more: each is held against another time.
         greedy: most probable action; otherwise sampled.
 
     Returns:
         Paths of the PNG files; the numbers stand beside them as JSON.
+
+    Raises:
+        ValueError: if there are fewer than two steps.
     """
+    if steps < 2:
+        raise ValueError(f"steps is {steps}, expected 2 or more")
     trajectory = rollout(agent, seed=seed, max_steps=steps, greedy=greedy)
     facts = {
         "agent": agent.name,
