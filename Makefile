@@ -68,8 +68,8 @@ drawn redrawn train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
 drawn redrawn train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(TENSORBOARD),--tensorboard) $(if $(DEVICE),--device $(DEVICE)) \
-		$(if $(SET),--set $(SET))
+		$(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(TENSORBOARD)),--tensorboard) \
+		$(if $(DEVICE),--device $(DEVICE)) $(if $(SET),--set $(SET))
 
 imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=] [SET="name=value ..."]
 	@$(RUN) imitate $(if $(AGENT),"$(AGENT)") $(if $(HINT),--hint "$(HINT)") \
@@ -81,6 +81,7 @@ ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NA
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
 	@mkdir -p build/verify
+	@rm -f build/verify/*.ipynb
 	@$(RUN) rules $(if $(ONLY),"$(ONLY)") > build/figures.mk.new
 	@mv build/figures.mk.new build/figures.mk
 	@$(MAKE) --no-print-directory --keep-going $(PARALLEL) redrawn; status=$$?; \
@@ -132,7 +133,7 @@ DRAWN := $(FIGURES:%=build/%.ipynb)
 REDRAWN := $(FIGURES:%=build/verify/%.ipynb)
 PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 AGENT_OPTIONS = $(if $(AGENT),"$(AGENT)") $(if $(GAME),--game "$(GAME)") $(if $(SEED),--seed $(SEED)) \
-	$(if $(GREEDY),--greedy)
+	$(if $(filter-out 0,$(GREEDY)),--greedy)
 
 drawn: $(DRAWN)
 	@echo "$(words $(DRAWN)) figures are up to date"

@@ -76,6 +76,9 @@ def test_every_verb_has_help(capsys):
         (["evaluate", "untrained-pong", "--game", "breakout"], "plays pong, not breakout"),
         (["explain", "no/such/file.tar", "--game", "pong"], "no/such/file.tar"),
         (["movie", "untrained-pong", "--start", "-1"], "start is -1, expected 0 or more"),
+        (["explain", "untrained-pong", "--steps", "1"], "steps is 1, expected 2 or more"),
+        (["ship", "no/run", "../mine"], "name '../mine' must consist of letters, digits, _ and -"),
+        (["ship", "no/run", "mine"], "no/run has no curve.csv, expected the folder of a training"),
         (["figure", "99_none"], "no params file for the figure '99_none'; expected one of"),
     ],
 )
@@ -110,6 +113,13 @@ def test_evaluate_prints_the_mean_with_its_interval_and_writes_a_row_per_episode
     said = capsys.readouterr().out
     assert f"untrained-breakout: mean score {mean:.2f}, 95 % interval " in said
     assert "(2 episodes, seed 5, sampled actions, stickiness 0)" in said
+
+
+def test_evaluate_plays_nothing_if_the_result_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    wanted = ["evaluate", "untrained-pong", "--episodes", "1000000", "--out"]  # days of play
+    for out_dir in (tmp_path / "file", tmp_path / "file" / "folder"):
+        assert str(out_dir) in refused(capsys, *wanted, str(out_dir))
 
 
 def test_movie_is_a_gif_and_an_mp4(capsys, tmp_path):
@@ -151,6 +161,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("atarilens: error: [Errno 27] File too large")
     assert "Traceback" not in run.stderr
+    assert "untrained-breakout: mean score " in run.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,15 +173,28 @@ def test_train_refuses_to_go_on_with_another_run(capsys, tmp_path, monkeypatch):
     assert refused(capsys, "train", "pong", "--seed", "7").startswith(wanted)
 
 
-def test_make_hands_its_variables_to_the_command_line():
-    root = Path(__file__).parents[1]
-    given = ["AGENT=path/my model.tar", "GAME=pong", "EPISODES=3", "SEED=4", "GREEDY=1"]
-    shown = subprocess.run(
-        ["make", "--dry-run", f"PY={sys.executable}", "evaluate", *given],
-        cwd=root,
+def would_run(*arguments: str) -> str:
+    """Return what make would run."""
+    return subprocess.run(
+        ["make", "--dry-run", f"PY={sys.executable}", *arguments],
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
+
+
+def test_make_hands_its_variables_to_the_command_line():
+    given = ["AGENT=path/my model.tar", "GAME=pong", "EPISODES=3", "SEED=4", "GREEDY=1"]
     wanted = 'atarilens evaluate "path/my model.tar" --game "pong" --seed 4 --greedy --episodes 3'
-    assert wanted in shown
+    assert wanted in would_run("evaluate", *given)
+
+
+@pytest.mark.parametrize(
+    ("target", "variable"),
+    [("evaluate", "GREEDY"), ("explain", "GREEDY"), ("train", "TENSORBOARD")],
+)
+def test_0_and_empty_mean_no_to_make(target, variable):
+    for value, given in (("1", True), ("0", False), ("", False)):
+        shown = would_run(target, "AGENT=untrained-pong", "GAME=pong", f"{variable}={value}")
+        assert (f" --{variable.lower()}" in shown) == given

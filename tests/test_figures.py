@@ -126,8 +126,16 @@ def test_make_draws_what_is_out_of_date_and_nothing_else(checkout):
     before = path.read_text()
     wrong = make(checkout, "verify", "ONLY=00_toy--e")
     assert wrong.returncode != 0
-    assert "differs: 00_toy--early.json: step: stored 6, now 5" in wrong.stderr
+    assert "wrong: 00_toy--early.json: step: stored 6, now 5" in wrong.stderr
     assert path.read_text() == before
+
+    assert make(checkout, "verify", "ONLY=00_toy--o").returncode == 0
+    (checkout / "data/agents/pong-unborn.safetensors").unlink()
+    unborn = make(checkout, "verify", "ONLY=00_toy--o")
+    assert unborn.returncode != 0
+    assert "wrong: 00_toy--other not drawn again: agent pong-unborn missing\n" in unborn.stderr
+    assert "0 figures drawn again" in unborn.stdout
+    assert not list(checkout.glob("build/verify/*.ipynb"))
 
 
 def test_a_failed_figure_leaves_nothing_that_make_takes_for_done(checkout):
@@ -251,6 +259,32 @@ def params(tmp_path, monkeypatch) -> Path:
     return tmp_path / "PARAMS"
 
 
+def test_verifying_compares_every_file_of_every_figure(params, capsys):
+    stored, again = params.parent / "FIGURES", params.parent / "again"
+    for figure in ("00_a", "00_a--b"):
+        (params / f"{figure}.yml").touch()
+        (again / figure).mkdir(parents=True)
+        (again / f"{figure}.ipynb").touch()
+        for folder in (stored, again / figure):
+            (folder / f"{figure}.png").touch()
+            (folder / f"{figure}.json").write_text("{}")
+    assert figures.compare(again=again, stored=stored) == []
+    (stored / "00_a--more.json").write_text("{}")
+    (again / "00_a--b" / "00_a--b.gif").touch()
+    assert figures.compare(again=again, stored=stored) == [
+        "00_a--more.json: in figures/, but no longer drawn",
+        "00_a--b.gif: not in figures/; run `make figures` first",
+    ]
+    (params / "00_a.yml").write_text("agent: pong-unborn\n")  # what is in `again` is stale
+    (again / "00_a--b.ipynb").unlink()
+    capsys.readouterr()
+    assert figures.compare(again=again, stored=stored) == [
+        "00_a not drawn again: agent pong-unborn missing",
+        "00_a--b not drawn again: no run of it ended",
+    ]
+    assert capsys.readouterr().out.startswith("0 figures drawn again")
+
+
 def test_sources_are_what_the_parameters_name(params):
     (params / "00_a.yml").write_text(
         "agent: pong-strong\nrival_agents: [untrained-pong, pong-late]\n"
@@ -276,6 +310,23 @@ def test_sources_are_what_the_parameters_name(params):
     found, missing = figures.sources(figures.read_parameters("00_a"))
     assert [path.name for path in found[-2:]] == ["pong-late.yml", "pong-game.npz"]
     assert missing == []
+
+
+def test_an_agent_that_was_measured_here_comes_with_its_scores(params):
+    (params / "00_a.yml").write_text("agents: [pong-strong, untrained-pong, pong-other, pong-new]")
+    folder = params.parent
+    for name, row in (
+        ("pong-strong", "score: {mean: 20}"),
+        ("pong-other", "score: {mean: 20}\nurl: http://somewhere/"),
+        ("pong-new", "score: null"),
+    ):
+        (folder / f"AGENTS/{name}.yml").write_text(row)
+        (folder / f"AGENTS/{name}.safetensors").touch()
+    assert figures.not_drawn() == ["00_a (scores of pong-strong missing)"]
+    (folder / "SCORES/pong-strong.csv").touch()
+    assert figures.not_drawn() == []
+    found, _ = figures.sources(figures.read_parameters("00_a"))
+    assert folder / "SCORES/pong-strong.csv" in found
 
 
 def test_a_figure_of_other_runs_follows_their_logs_and_scores(params):

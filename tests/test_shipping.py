@@ -80,6 +80,35 @@ def test_other_files_are_no_checkpoints(tmp_path):
         shipping.checkpoint_agent(tmp_path / "a.safetensors", "x")
 
 
+@pytest.mark.parametrize("name", ["sub/mine", "../mine", "", "mine.yml", "my agent"])
+def test_a_name_that_is_no_file_name_is_refused_at_once(run, name, capsys):
+    before = sorted(run.parent.rglob("*"))
+    for order in (run, run / "checkpoints" / "000000032.safetensors"):
+        assert main(["ship", str(order), name]) == 2
+        said = capsys.readouterr().err
+        assert said == (
+            f"atarilens: error: the name {name!r} must consist of letters, digits, _ and -\n"
+        )
+    with pytest.raises(ValueError, match="must consist of"):
+        shipping.ship(run / "checkpoints" / "000000032.safetensors", name, episodes=10**6)
+    assert sorted(run.parent.rglob("*")) == before
+
+
+def test_a_run_without_its_curve_is_refused_at_once(run, capsys):
+    (run / "curve.csv").unlink()
+    for order in (run, run / "checkpoints" / "000000032.safetensors"):
+        assert main(["ship", str(order), "breakout-small"]) == 2
+        assert f"{run} has no curve.csv, expected the folder of" in capsys.readouterr().err
+    assert not any(any(folder.iterdir()) for folder in (paths.AGENTS, paths.SCORES, paths.LOGS))
+
+
+def test_an_agent_of_another_game_is_no_measure(run):
+    pong, breakout = load_agent("untrained-pong"), load_agent("untrained-breakout")
+    with pytest.raises(ValueError, match=r"untrained-pong plays pong, but .*run learned breakout"):
+        shipping.choose_checkpoint(run, episodes=10**6, like=pong)
+    assert shipping.choose_checkpoint(run, episodes=1, like=breakout).is_file()
+
+
 def test_a_curve_is_thinned_to_its_last_row(run):
     lines = shipping.thin_curve(run, "small", rows=1).read_text().splitlines()
     assert lines[0].startswith("step,hours,")

@@ -134,23 +134,23 @@ def evaluate_agent(options: argparse.Namespace) -> None:
 
     agent, out_dir = _load(options)
     sticky = agent.settings.repeat_action_probability if options.sticky is None else options.sticky
-    scores = evaluate(
-        agent,
-        episodes=options.episodes,
-        seed=options.seed,
-        greedy=options.greedy,
-        settings=replace(agent.settings, repeat_action_probability=sticky),
-        progress=True,
-    )
     with _whole_files(out_dir) as folder:
+        scores = evaluate(
+            agent,
+            episodes=options.episodes,
+            seed=options.seed,
+            greedy=options.greedy,
+            settings=replace(agent.settings, repeat_action_probability=sticky),
+            progress=True,
+        )
+        low, high = scores.interval
+        cut = f", {scores.truncated.sum()} of them cut off" if scores.truncated.any() else ""
+        print(
+            f"{agent.name}: mean score {scores.mean:.2f}, 95 % interval {low:.2f} to {high:.2f} "
+            f"({len(scores.returns)} episodes{cut}, seed {options.seed}, "
+            f"{'greedy' if options.greedy else 'sampled'} actions, stickiness {sticky:g})"
+        )
         write_scores([scores], folder / "scores.csv")
-    low, high = scores.interval
-    cut = f", {scores.truncated.sum()} of them cut off" if scores.truncated.any() else ""
-    print(
-        f"{agent.name}: mean score {scores.mean:.2f}, 95 % interval {low:.2f} to {high:.2f} "
-        f"({len(scores.returns)} episodes{cut}, seed {options.seed}, "
-        f"{'greedy' if options.greedy else 'sampled'} actions, stickiness {sticky:g})"
-    )
 
 
 def make_movie(options: argparse.Namespace) -> None:
@@ -235,16 +235,24 @@ def train_student(options: argparse.Namespace) -> None:
 def ship_agent(options: argparse.Namespace) -> None:
     """Measure a checkpoint and put it into data/agents, with its row, scores and curve."""
     from atarilens import load_agent
-    from atarilens.shipping import choose_checkpoint, ship, thin_curve, training_hours
+    from atarilens.shipping import (
+        check_order,
+        choose_checkpoint,
+        ship,
+        thin_curve,
+        training_hours,
+    )
 
     checkpoint, facts = options.checkpoint, {"command": options.command}
-    if checkpoint.suffix != ".safetensors":
+    is_file = checkpoint.suffix == ".safetensors"
+    if is_file and options.like:
+        raise ValueError(f"--like chooses among the checkpoints of a run, received {checkpoint}")
+    check_order(checkpoint.parent.parent if is_file else checkpoint, options.name)
+    if not is_file:
         like = load_agent(options.like) if options.like else None
         checkpoint = choose_checkpoint(checkpoint, like=like)
         facts["chosen"] = f"scores {f'most like {like.name}' if like else 'best'} on other seeds"
         print(f"chosen: {checkpoint}")
-    elif options.like:
-        raise ValueError(f"--like chooses among the checkpoints of a run, received {checkpoint}")
     facts["hours"] = training_hours(checkpoint)
     print(ship(checkpoint, options.name, facts=facts, progress=True))
     print(thin_curve(checkpoint.parent.parent, options.name))
@@ -274,7 +282,7 @@ def compare_figures(options: argparse.Namespace) -> int:
     """Compare the figures drawn again with those stored (make calls this)."""
     wrong = figures.compare(options.only)
     for line in wrong:
-        print(f"differs: {line}", file=sys.stderr)
+        print(f"wrong: {line}", file=sys.stderr)
     return min(len(wrong), 1)
 
 

@@ -59,15 +59,7 @@ def read_parameters(figure: str) -> dict:
         raise FileNotFoundError(
             f"no params file for the figure {figure!r}; expected one of {known}"
         )
-    try:
-        parameters = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        where = str(error).replace("\n", " ")
-        raise ValueError(f"{path.relative_to(ROOT)} is not YAML: {where}") from error
-    if not isinstance(parameters, dict):
-        raise ValueError(
-            f"{path.relative_to(ROOT)}: expected `name: value` lines, got {parameters}"
-        )
+    parameters = _read_mapping(path)
     for noun in NOUNS:
         for name in _named(parameters, noun):
             if not isinstance(name, str) or os.sep in name:
@@ -75,6 +67,17 @@ def read_parameters(figure: str) -> dict:
                     f"{path.relative_to(ROOT)}: expected the name of {noun} in data, got {name!r}"
                 )
     return parameters
+
+
+def _read_mapping(path: Path) -> dict:
+    try:
+        mapping = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        where = str(error).replace("\n", " ")
+        raise ValueError(f"{path.relative_to(ROOT)} is not YAML: {where}") from error
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{path.relative_to(ROOT)}: expected `name: value` lines, got {mapping}")
+    return mapping
 
 
 def _named(parameters: dict, noun: str) -> Iterator[str]:
@@ -88,7 +91,8 @@ def sources(parameters: dict) -> tuple[list[Path], list[str]]:
     """Find the agents, replays and training logs that the parameters of a figure name.
 
     Returns:
-        the files that exist, with the scores and logs of the agents, and what is missing in words.
+        the files that exist, with the scores and logs of the agents, and what is missing in words:
+        also the table of scores of an agent that was measured here, as its row says.
     """
     files, missing = [], []
     for name in _named(parameters, "agent"):
@@ -98,6 +102,8 @@ def sources(parameters: dict) -> tuple[list[Path], list[str]]:
         weights = [path for path in (*found, *fetched) if path.suffix != ".yml"]
         if not weights and not name.startswith("untrained-"):
             missing.append(f"agent {name} missing")
+        if not (SCORES / f"{name}.csv").is_file() and _was_measured_here(name):
+            missing.append(f"scores of {name} missing")
     for noun, folder in (("replay", REPLAYS), ("log", LOGS)):
         for name in _named(parameters, noun):
             found = sorted(folder.glob(f"{name}.*"))
@@ -105,6 +111,13 @@ def sources(parameters: dict) -> tuple[list[Path], list[str]]:
             if not found:
                 missing.append(f"{noun} {name} missing")
     return list(dict.fromkeys(files)), list(dict.fromkeys(missing))
+
+
+def _was_measured_here(agent: str) -> bool:
+    """Tell whether an agent has a row with a score, and is not other people's."""
+    path = AGENTS / f"{agent}.yml"
+    row = _read_mapping(path) if path.is_file() else {}
+    return bool(row.get("score")) and "url" not in row
 
 
 def not_drawn(only: str = "") -> list[str]:
@@ -285,27 +298,42 @@ def compare(only: str = "", again: Path = VERIFY, stored: Path = FIGURES) -> lis
     """Compare the figures drawn again with those stored, and print what was compared.
 
     Returns:
-        what differs, in words: `file: path: stored a, now b`. Pictures and movies whose bytes
-        differ are printed, and not returned: other fonts or encoders change bytes, not claims.
+        what is wrong, in words: `file: path: stored a, now b`; a file that is only stored or only
+        new; a figure that was not drawn again, whatever an earlier run of it left. Pictures and
+        movies whose bytes differ are printed, and not returned: other fonts or encoders change
+        bytes, not claims.
     """
-    wrong, pictures, same = [], 0, 0
-    figures = [figure for figure in list_figures(only) if (again / f"{figure}.ipynb").is_file()]
-    for figure in figures:
-        for path in sorted((again / figure).iterdir()):
-            if not (stored / path.name).is_file():
-                wrong.append(f"{path.name}: not in figures/; run `make figures` first")
-            elif path.suffix == ".json":
-                pair = (json.loads(p.read_text()) for p in (stored / path.name, path))
-                wrong += [f"{path.name}: {line}" for line in differences(*pair)]
+    wrong, figures, pictures, same = [], 0, 0, 0
+    for figure in list_figures(only):
+        missing = sources(read_parameters(figure))[1]
+        if missing or not (again / f"{figure}.ipynb").is_file():
+            wrong.append(f"{figure} not drawn again: {', '.join(missing) or 'no run of it ended'}")
+            continue
+        figures += 1
+        for name in sorted(_files_of(figure, stored) | _files_of(figure, again / figure)):
+            old, new = stored / name, again / figure / name
+            if not old.is_file():
+                wrong.append(f"{name}: not in figures/; run `make figures` first")
+            elif not new.is_file():
+                wrong.append(f"{name}: in figures/, but no longer drawn")
+            elif new.suffix == ".json":
+                pair = (json.loads(path.read_text()) for path in (old, new))
+                wrong += [f"{name}: {line}" for line in differences(*pair)]
             else:
                 pictures += 1
-                equal = path.read_bytes() == (stored / path.name).read_bytes()
+                equal = old.read_bytes() == new.read_bytes()
                 same += equal
                 if not equal:
-                    print(f"other bytes: {path.name}")
+                    print(f"other bytes: {name}")
     print(
-        f"{len(figures)} figures drawn again; numbers compared within {RELATIVE_TOLERANCE:g} "
+        f"{figures} figures drawn again; numbers compared within {RELATIVE_TOLERANCE:g} "
         f"(relative) + {ABSOLUTE_TOLERANCE:g}; {same} of {pictures} pictures and movies "
         "are equal byte for byte"
     )
     return wrong
+
+
+def _files_of(figure: str, folder: Path) -> set[str]:
+    """Name the files that start with the name of a figure, and not with a longer figure's."""
+    longer = tuple(name for name in list_figures(figure) if name != figure)
+    return {path.name for path in folder.glob(f"{figure}*") if not path.name.startswith(longer)}

@@ -7,6 +7,7 @@ measured on; `check_row` refuses any other.
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,21 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
     return replace(agent, facts=agent.facts | known | (facts or {}))
 
 
+def check_order(run: str | Path, name: str) -> None:
+    """Refuse what cannot be shipped, before anything is played.
+
+    Raises:
+        ValueError: if the name is not one of letters, digits, "_" and "-", or the run has no curve.
+    """
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ValueError(f"the name {name!r} must consist of letters, digits, _ and -")
+    if not (Path(run) / "curve.csv").is_file():
+        raise ValueError(
+            f"{run} has no curve.csv, expected the folder of a training run, "
+            "or its <run>/checkpoints/<step>.safetensors"
+        )
+
+
 def choose_checkpoint(
     run: str | Path, last: int = 5, episodes: int = EPISODES, like: Agent | None = None
 ) -> Path:
@@ -86,12 +102,15 @@ def choose_checkpoint(
             study: the overfit student nearest to its control); by default the best.
 
     Raises:
-        ValueError: if the run holds no checkpoints.
+        ValueError: if the run holds no checkpoints, or `like` plays another game.
     """
     candidates = sorted((Path(run) / "checkpoints").glob("*.safetensors"))[-last:]
     candidates += (Path(run) / "best").glob("*.safetensors")
     if not candidates:
         raise ValueError(f"{run} holds no checkpoints")
+    game = checkpoint_agent(candidates[0], "candidate").game
+    if like is not None and like.game != game:
+        raise ValueError(f"{like.name} plays {like.game}, but {run} learned {game}")
     means = np.array(
         [
             evaluate(checkpoint_agent(path, "candidate"), episodes, CHOOSING_SEED).mean
@@ -150,7 +169,11 @@ def ship(
 
     Returns:
         The path of the row.
+
+    Raises:
+        ValueError: if `check_order` refuses, or it is no checkpoint of a run.
     """
+    check_order(Path(checkpoint).parent.parent, name)
     told = {"machine": machine()} | (facts or {})
     with TemporaryDirectory(dir=paths.AGENTS, prefix=".unfinished-") as folder:
         weights = save_agent(checkpoint_agent(checkpoint, name, told), Path(folder) / name)
