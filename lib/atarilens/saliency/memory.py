@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .fast import supports
 from .networks import as_batch, device_of, untouched
 
 BATCH = 32  # decisions per forward pass; more of them spill the caches
@@ -108,7 +107,7 @@ def _outputs(network, observation, states) -> list[tuple]:
     Of the paper's network, what comes before the memory is computed once for all of them.
     """
     device = device_of(network)
-    split = supports(network)
+    split = network.__class__.__name__ == "RecurrentActorCritic"
     found = [([], []) for _ in states]
     for start in range(0, len(observation), BATCH):
         steps = slice(start, start + BATCH)
