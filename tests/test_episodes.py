@@ -115,14 +115,17 @@ def test_boxes_near_to_another_object_are_left_out():
 
 
 def test_copies_of_a_game_are_one_game():
-    """Game 1 is game 0 a step later, with one screen of its own; game 3 has half of 2's screens."""
+    """Game 1 is game 0 a step later, with one screen of its own; game 3 has half of 2's screens.
+
+    Game 4 is game 0 again, after others.
+    """
     generator = np.random.default_rng(0)
     screens = generator.integers(0, 256, (100, 4, 4), dtype=np.uint8)
-    games = [screens[:20], screens[np.r_[1:20, 60]], screens[20:40], screens[30:50]]
-    episode = np.repeat([0, 1, 2, 3], 20)
+    games = [screens[:20], screens[np.r_[1:20, 60]], screens[20:40], screens[30:50], screens[:20]]
+    episode = np.repeat([0, 1, 2, 3, 4], 20)
     assert different_episodes(np.concatenate(games), episode).tolist() == [0, 2, 3]
     assert different_episodes(np.concatenate(games), episode, 0.4).tolist() == [0, 2]
-    assert different_episodes(np.concatenate(games), episode, 1.0).tolist() == [0, 1, 2, 3]
+    assert different_episodes(np.concatenate(games), episode, 1.0).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_intervals_leave_out_episodes_without_the_object():
