@@ -10,7 +10,7 @@ VENV := .venv/bin/python
 PY ?= $(VENV)
 # Another interpreter (PY=python) brings its own packages: then nothing is set up.
 READY := $(if $(filter $(VENV),$(PY)),.venv/ready,packages)
-RUN := $(PY) -m atarilens
+RUN := $(PY) -m compendium
 
 # Two notebooks at a time, one thread each: the same numbers however many cores there are.
 JOBS ?= 2
@@ -46,7 +46,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
 
 app: $(READY)  ## open the explorer as a web page on 127.0.0.1 (APP= takes Voila's options)
-	@JUPYTER_PATH=$(CURDIR)/lib/atarilens/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
+	@JUPYTER_PATH=$(CURDIR)/lib/atarilens/apps/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
 		$(PY) -m voila --Voila.ip=127.0.0.1 --template=atarilens --theme=dark $(APP) \
 		notebooks/10_explore_an_agent.ipynb
 
@@ -92,7 +92,7 @@ bench: $(READY)  ## measure this machine into data/benchmarks
 
 # Needs no package, so that it can say that they are missing.
 doctor:  ## say in words what this machine lacks
-	@PYTHONPATH=lib $$(command -v $(PY) || echo $(PYTHON)) -m atarilens.doctor
+	@PYTHONPATH=lib $$(command -v $(PY) || echo $(PYTHON)) -m compendium.doctor
 
 clean:  ## remove build/ (figures, data and .venv stay)
 	rm -rf build

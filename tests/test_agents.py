@@ -10,10 +10,16 @@ import yaml
 from torch import nn
 
 from atarilens import paths
-from atarilens.agents import UNTRAINED_SEED, agent_from_module, list_agents, load_agent, save_agent
-from atarilens.envs import make_env
-from atarilens.games import GAMES
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.agents.files import (
+    UNTRAINED_SEED,
+    agent_from_module,
+    list_agents,
+    load_agent,
+    save_agent,
+)
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from atarilens.games.emulators import make_env
+from atarilens.games.objects import GAMES
 
 UNTRAINED_SHA256 = {  # of the float16 file, the same on every machine
     "pong": "f8f5fefa66626c5e0f5a0499f16fd54f35fa2af7d509773ccd9923142cf53b5b",
@@ -332,7 +338,7 @@ def test_a_module_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=message):
         agent_from_module(Flat(), game="breakout", preprocessing="luma80")
     agent = agent_from_module(Brightness(), game="breakout", preprocessing="luma80")
-    with pytest.raises(ValueError, match=r"only networks of atarilens.models can be saved, not"):
+    with pytest.raises(ValueError, match=r"only networks of atarilens.agents can be saved, not"):
         save_agent(agent, tmp_path / "agent")
 
 

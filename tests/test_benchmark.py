@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from atarilens import benchmark, load_agent, perturbation_saliency, rollout
+from atarilens import load_agent, perturbation_saliency, rollout
+from compendium import benchmark
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from atarilens.cli import main
-from atarilens.evaluation import read_scores
+from atarilens.play.scores import read_scores
+from compendium.cli import main
 
 
 def refused(capsys, *arguments: str) -> str:
@@ -151,7 +151,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
 
     evaluate = ["evaluate", "untrained-breakout", "--episodes", "1", "--out", str(tmp_path)]
     run = subprocess.run(
-        [sys.executable, "-m", "atarilens", *evaluate],
+        [sys.executable, "-m", "compendium", *evaluate],
         preexec_fn=limit_file_size,
         capture_output=True,
         text=True,
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
 
 
 def test_train_refuses_to_go_on_with_another_run(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("atarilens.cli.runs", lambda: tmp_path)
+    monkeypatch.setattr("compendium.cli.runs", lambda: tmp_path)
     (tmp_path / "pong-7").mkdir()
     (tmp_path / "pong-7" / "settings.json").write_text('{"game": "breakout"}')
     wanted = f"{tmp_path / 'pong-7'} holds a run with game = breakout, asked for pong"

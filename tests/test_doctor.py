@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from atarilens import doctor
+from compendium import doctor
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def test_it_finds_the_parts_of_this_machine():
 def test_a_bare_python_is_told_what_to_do():
     """`-S`: no site-packages, so none of the packages can be imported."""
     run = subprocess.run(
-        [sys.executable, "-S", "-m", "atarilens.doctor"],
+        [sys.executable, "-S", "-m", "compendium.doctor"],
         cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": "lib"},
         capture_output=True,

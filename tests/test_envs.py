@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from atarilens.envs import EnvironmentSettings, draw_hint, make_env, make_vector_env
+from atarilens.games.emulators import EnvironmentSettings, make_env, make_vector_env
+from atarilens.games.hints import draw_hint
 
 GAMES = ("pong", "breakout", "spaceinvaders")
 

@@ -3,20 +3,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from atarilens.episodes import (
+from atarilens.games.objects import boxes_at
+from atarilens.measures.attention import by_episode
+from atarilens.measures.controls import (
     apart,
-    around_events,
-    boxes_at,
-    by_episode,
-    contrast,
     different_episodes,
     elsewhere,
-    intervals,
-    joint_verdict,
     other_times,
     spread_steps,
-    verdict,
 )
+from atarilens.measures.courses import around_events
+from atarilens.measures.intervals import intervals
+from atarilens.measures.verdicts import contrast, joint_verdict, verdict
 
 EPISODE = np.array([0] * 10 + [1] * 30)
 

@@ -10,17 +10,15 @@ import pytest
 from torch import nn
 
 from atarilens import load_agent
-from atarilens.agents import agent_from_module
-from atarilens.evaluation import (
+from atarilens.agents.files import agent_from_module
+from atarilens.measures.intervals import (
     bootstrap_interval,
     equivalence_test,
-    evaluate,
     mean_difference,
     mean_interval,
-    read_scores,
-    write_scores,
 )
-from atarilens.trajectories import rollout
+from atarilens.play.rollouts import rollout
+from atarilens.play.scores import evaluate, read_scores, write_scores
 
 REFERENCE = os.environ.get("ATARILENS_REFERENCE")
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from atarilens.explanations import saliency_movie, standard_figures
-from atarilens.trajectories import rollout
+from atarilens.play.rollouts import rollout
+from compendium.explanations import saliency_movie, standard_figures
 
 
 def test_the_movie_shows_the_steps_asked_for(untrained_agent, tmp_path):

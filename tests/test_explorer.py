@@ -8,13 +8,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atarilens import explorer, load_agent
-from atarilens.explorer import Exploration, Explorer, Knobs, drawing, explain, keep, probe
-from atarilens.explorer import page as page_module
-from atarilens.saliency import attention_by_object, jacobian_saliency, perturbation_saliency
-from atarilens.trajectories import save_replay
+from atarilens import load_agent
+from atarilens.apps import explorer
+from atarilens.apps.explorer import (
+    Exploration,
+    Explorer,
+    Knobs,
+    drawing,
+    explain,
+    probe,
+)
+from atarilens.apps.explorer import (
+    export as keep,
+)
+from atarilens.apps.explorer import page as page_module
+from atarilens.measures.attention import attention_by_object
+from atarilens.play.inference import watch
+from atarilens.play.trajectories import save_replay
+from atarilens.saliency import jacobian_saliency, perturbation_saliency
 from atarilens.views import common_gain, overlay
-from atarilens.watching import watch
 
 STEP = 9
 

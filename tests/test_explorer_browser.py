@@ -11,7 +11,7 @@ import papermill
 import pytest
 from browser import WAIT, free_port, keep, needs_chromium, open_browser, serve
 
-from atarilens.explorer import drawing
+from atarilens.apps.explorer import drawing
 from atarilens.paths import NOTEBOOKS, ROOT
 
 NOTEBOOK = "10_explore_an_agent.ipynb"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atarilens import explorer, load_agent, rollout
-from atarilens.explorer import study
-from atarilens.explorer.study import Answer, Question, count_answers, make_questions
+from atarilens import load_agent, rollout
+from atarilens.apps import explorer
+from atarilens.apps import quiz as study
+from atarilens.apps.quiz import Answer, Question, count_answers, make_questions
 
 WITHOUT, WITH = study.CONDITIONS
 

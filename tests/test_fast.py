@@ -12,8 +12,9 @@ import torch
 from distributed import Client, LocalCluster
 from torch import nn
 
-from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.saliency import fast, kernels, perturbation_saliency
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from atarilens.saliency import fast, perturbation_saliency
+from atarilens.saliency.fast import kernels
 
 
 @pytest.fixture(params=["lstm", "gru"])
@@ -189,7 +190,7 @@ def test_activation_is_exact_to_float_rounding():
 SCRIPT = """
 import sys, warnings
 import numpy as np
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.agents.networks import RecurrentActorCritic, initialise
 {before}
 from atarilens.saliency import perturbation_saliency
 network = initialise(RecurrentActorCritic(4), seed=0)

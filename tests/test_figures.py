@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from atarilens import figures
+from compendium import figures
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = """\

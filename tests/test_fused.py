@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.training import fused
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from compendium.training import fused
 
 
 def test_elu_and_its_gradient_equal_torchs_in_bfloat16():

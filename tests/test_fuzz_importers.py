@@ -23,9 +23,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from atarilens.importers import import_checkpoint
-from atarilens.importers.weights import ACCEPTED, LEGACY_START, MAX_OPCODES
-from atarilens.models import NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.foreign import import_checkpoint
+from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.weights import ACCEPTED, LEGACY_START, MAX_OPCODES
 
 ROOM = 600 * 2**20  # bytes that reading may add to the process
 SECONDS = 10  # of the processor, per case; most need hundredths

@@ -5,9 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from atarilens.envs import make_env
-from atarilens.games import GAMES, aliens, bricks, cell, game, object_boxes, to_observation
-from atarilens.trajectories import replay
+from atarilens.games.emulators import make_env
+from atarilens.games.objects import GAMES, aliens, bricks, cell, game, object_boxes, to_observation
+from atarilens.play.rollouts import replay
 
 COLOURS = {
     "pong": {"ball": (236, 236, 236), "paddle": (92, 186, 92), "opponent": (213, 130, 74)},

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from atarilens.agents import agent_from_module, load_agent
-from atarilens.envs import draw_hint
-from atarilens.hints import follows_random_hint, hint_box
-from atarilens.trajectories import rollout
+from atarilens.agents.files import agent_from_module, load_agent
+from atarilens.games.hints import draw_hint, hint_box
+from atarilens.play.obedience import follows_random_hint
+from atarilens.play.rollouts import rollout
 
 
 class ReadsBars(nn.Module):

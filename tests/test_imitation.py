@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from atarilens import paths
-from atarilens.agents import agent_from_module, load_agent, save_agent
-from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.training import imitation
-from atarilens.training.imitation import ImitationSettings, hint_action, imitate
-from atarilens.training.runs import load_weights
+from atarilens.agents.files import agent_from_module, load_agent, save_agent
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from compendium.training import imitation
+from compendium.training.imitation import ImitationSettings, hint_action, imitate
+from compendium.training.runs import load_weights
 
 SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
 

@@ -8,9 +8,9 @@ import stable_baselines3
 import torch
 from torch import nn
 
-from atarilens.importers import import_checkpoint, network_from_state_dict
-from atarilens.importers.weights import ACCEPTED, read_weights
-from atarilens.models import NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.foreign import import_checkpoint, network_from_state_dict
+from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.weights import ACCEPTED, read_weights
 
 PUBLISHED = {
     "pong_80M": ("pong", "pong-v4/model.80.tar"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.saliency import memory_saliency
 
 

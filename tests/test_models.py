@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.agents.networks import RecurrentActorCritic, initialise
 
 
 @pytest.mark.parametrize(("cell", "states"), [("lstm", 2), ("gru", 1)])

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from atarilens.envs import make_env
-from atarilens.games import aliens, cell, object_boxes
-from atarilens.moments import (
+from atarilens.games.emulators import make_env
+from atarilens.games.events import (
     aimed_shots,
     breakout_paddle_hits,
     first_ball_above_bricks,
@@ -13,6 +12,7 @@ from atarilens.moments import (
     last_paddle_hit_before_point,
     pong_paddle_hits,
 )
+from atarilens.games.objects import aliens, cell, object_boxes
 
 
 def follow_ball(name, ram, rng):

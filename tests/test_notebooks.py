@@ -12,8 +12,8 @@ import papermill
 import pytest
 import yaml
 
-from atarilens import figures
 from atarilens.paths import FIGURES, NOTEBOOKS
+from compendium import figures
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 PARAMS = sorted(NOTEBOOKS.glob("params/*.yml"))

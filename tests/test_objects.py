@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from atarilens.saliency import SaliencyMaps, attention_by_object
+from atarilens.measures.attention import attention_by_object
+from atarilens.saliency import SaliencyMaps
 
 
 def maps_of(actor, critic=None):

@@ -5,10 +5,10 @@ import pytest
 from gymnasium.utils import env_checker
 
 from atarilens import make_env, rollout
-from atarilens.agents import agent_from_module
-from atarilens.envs import ObservationEnv
-from atarilens.models import NatureNetwork, initialise
-from atarilens.preprocessing import preprocessing
+from atarilens.agents.files import agent_from_module
+from atarilens.agents.networks import NatureNetwork, initialise
+from atarilens.agents.preprocessing import preprocessing
+from atarilens.games.emulators import ObservationEnv
 
 
 @pytest.mark.parametrize("style", ["area84-stack4", "area84"])

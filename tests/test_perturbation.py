@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import atarilens
-from atarilens.models import RecurrentActorCritic, initialise
+from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.saliency import gaussian_mask, perturb, perturbation_saliency, upsample
 from atarilens.saliency.maps import upsample_paper
 from atarilens.saliency.masks import mask_factors

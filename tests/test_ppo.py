@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from atarilens.agents import agent_from_module, load_agent, save_agent
-from atarilens.envs import EnvironmentSettings
-from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.training.emulators import Emulators
-from atarilens.training.ppo import (
+from atarilens.agents.files import agent_from_module, load_agent, save_agent
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from atarilens.games.emulators import EnvironmentSettings
+from compendium.training.emulators import Emulators
+from compendium.training.ppo import (
     PPOSettings,
     _collect,
     _update,
@@ -27,7 +27,7 @@ from atarilens.training.ppo import (
     train,
     unroll,
 )
-from atarilens.training.runs import checkpoint_steps, load_weights
+from compendium.training.runs import checkpoint_steps, load_weights
 
 SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
 
@@ -306,7 +306,7 @@ def test_callbacks_see_every_update(tmp_path):
 
 ENDLESS = """
 import signal, torch
-from atarilens.training import ppo, runs
+from compendium.training import ppo, runs
 signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)
 runs.SAVE_EVERY = {every}

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atarilens.envs import make_env
-from atarilens.games import GAMES
-from atarilens.preprocessing import STYLES, area84, baby_a3c, luma80, preprocessing
+from atarilens.agents.preprocessing import STYLES, area84, baby_a3c, luma80, preprocessing
+from atarilens.games.emulators import make_env
+from atarilens.games.objects import GAMES
 
 REFERENCE = os.environ.get("ATARILENS_REFERENCE")
 

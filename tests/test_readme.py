@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 import atarilens
-from atarilens import figures
-from atarilens.evaluation import read_scores
 from atarilens.paths import AGENTS, LOGS, NOTEBOOKS, SCORES
+from atarilens.play.scores import read_scores
+from compendium import figures
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -11,9 +11,15 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from atarilens import overlay, perturbation_saliency
-from atarilens.envs import ObservationEnv, make_env
-from atarilens.preprocessing import preprocessing
-from atarilens.recorder import AgentRecorder, PolicyNetwork, gif, sb3_callback, training_callback
+from atarilens.agents.preprocessing import preprocessing
+from atarilens.apps.recorder import (
+    AgentRecorder,
+    PolicyNetwork,
+    gif,
+    sb3_callback,
+    training_callback,
+)
+from atarilens.games.emulators import ObservationEnv, make_env
 from atarilens.views import common_gain, movie_frames
 
 DURATION = 70  # ms of a frame
@@ -240,7 +246,7 @@ def test_a_loop_in_the_manner_of_cleanrl(tmp_path):
 
 
 def test_training_is_not_disturbed(tmp_path, short_trajectory):
-    from atarilens.models import RecurrentActorCritic
+    from atarilens.agents.networks import RecurrentActorCritic
 
     network = RecurrentActorCritic(6).train()
     network.actor_linear.weight.grad = torch.ones_like(network.actor_linear.weight)
@@ -347,7 +353,7 @@ def test_stable_baselines3(tmp_path, algorithm):
 
 
 def test_our_own_training(tmp_path):
-    from atarilens.training.ppo import PPOSettings, train
+    from compendium.training.ppo import PPOSettings, train
 
     settings = PPOSettings(total_steps=48, num_envs=2, rollout_steps=8, minibatches=1, epochs=1)
     callback = training_callback(tmp_path / "log", "pong", every=2, steps=5)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from atarilens.recorder import AgentRecorder
+from atarilens.apps.recorder import AgentRecorder
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

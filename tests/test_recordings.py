@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from atarilens import paths
-from atarilens.recordings import (
+from atarilens.play.trajectories import (
     ARRAYS,
     load_replay,
     load_trajectory,

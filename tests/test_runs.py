@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from atarilens.envs import EnvironmentSettings
-from atarilens.training.emulators import Emulators
-from atarilens.training.imitation import ImitationSettings
-from atarilens.training.ppo import PPOSettings
-from atarilens.training.runs import RETURNS_KEPT, checkpoint_steps, drive, load_weights
+from atarilens.games.emulators import EnvironmentSettings
+from compendium.training.emulators import Emulators
+from compendium.training.imitation import ImitationSettings
+from compendium.training.ppo import PPOSettings
+from compendium.training.runs import RETURNS_KEPT, checkpoint_steps, drive, load_weights
 
 FACTS = {"game": "none", "seed": 0}
 

@@ -3,12 +3,13 @@
 import pytest
 import yaml
 
-from atarilens import paths, shipping
-from atarilens.agents import load_agent
-from atarilens.cli import main
-from atarilens.envs import EnvironmentSettings
-from atarilens.evaluation import evaluate, read_scores
-from atarilens.training.ppo import PPOSettings, train
+from atarilens import paths
+from atarilens.agents.files import load_agent
+from atarilens.games.emulators import EnvironmentSettings
+from atarilens.play.scores import evaluate, read_scores
+from compendium import shipping
+from compendium.cli import main
+from compendium.training.ppo import PPOSettings, train
 
 SMALL = PPOSettings(32, num_envs=4, rollout_steps=8, epochs=1, minibatches=2)
 SHIPPED = sorted(

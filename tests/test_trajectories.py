@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from atarilens import list_agents, load_agent
-from atarilens.agents import MIRROR, agent_from_module
-from atarilens.envs import draw_hint, make_env
-from atarilens.recordings import ARRAYS, HASHED, load_replay, save_replay
-from atarilens.trajectories import draw_action, episode_generator, replay, rollout
+from atarilens.agents.files import MIRROR, agent_from_module
+from atarilens.games.emulators import make_env
+from atarilens.games.hints import draw_hint
+from atarilens.play.rollouts import draw_action, episode_generator, replay, rollout
+from atarilens.play.trajectories import ARRAYS, HASHED, load_replay, save_replay
 
 REFERENCE = os.environ.get("ATARILENS_REFERENCE")
 

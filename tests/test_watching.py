@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from atarilens.agents import load_agent
-from atarilens.trajectories import replay, rollout, save_replay
-from atarilens.watching import watch
+from atarilens.agents.files import load_agent
+from atarilens.play.inference import watch
+from atarilens.play.rollouts import replay, rollout
+from atarilens.play.trajectories import save_replay
 
 SEEN = ("observations", "memory", "action_logits", "values")
 

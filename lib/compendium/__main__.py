@@ -1,6 +1,6 @@
 """Run the command line: `python -m atarilens evaluate pong-strong`."""
 
-from atarilens.cli import main
+from compendium.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

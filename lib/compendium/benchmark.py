@@ -19,18 +19,19 @@ import torch
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
-from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.envs import EnvironmentSettings, ObservationEnv, make_env
-from atarilens.explorer import explain
-from atarilens.explorer.drawing import png
+from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents.preprocessing import preprocessing
+from atarilens.apps.explorer import explain
+from atarilens.apps.explorer.drawing import png
+from atarilens.games.emulators import EnvironmentSettings, ObservationEnv, make_env
 from atarilens.paths import BENCHMARKS
-from atarilens.preprocessing import preprocessing
+from atarilens.play.rollouts import rollout
+from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import gaussian_mask, jacobian_saliency, perturbation_saliency
 from atarilens.saliency.masks import mask_factors
-from atarilens.training.ppo import PPOSettings, train
-from atarilens.trajectories import Trajectory, rollout
 from atarilens.views import save_figure
 from atarilens.views.layouts import house_style, new_figure
+from compendium.training.ppo import PPOSettings, train
 
 FRAMES = 8  # explained per measurement: one chunk of `perturbation_saliency`
 LONG = 64  # frames of the longest stretch

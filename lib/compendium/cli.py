@@ -9,8 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from atarilens import figures
 from atarilens.paths import BUILD, ROOT, runs
+from compendium import figures
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,7 +130,7 @@ def _whole_files(out_dir: Path) -> Iterator[Path]:
 
 def evaluate_agent(options: argparse.Namespace) -> None:
     """Play whole episodes and print the mean score with its 95 % interval."""
-    from atarilens.evaluation import evaluate, write_scores
+    from atarilens.play.scores import evaluate, write_scores
 
     agent, out_dir = _load(options)
     sticky = agent.settings.repeat_action_probability if options.sticky is None else options.sticky
@@ -155,7 +155,7 @@ def evaluate_agent(options: argparse.Namespace) -> None:
 
 def make_movie(options: argparse.Namespace) -> None:
     """Make a saliency movie of one stretch of play, GIF and MP4."""
-    from atarilens.explanations import saliency_movie
+    from compendium.explanations import saliency_movie
 
     agent, out_dir = _load(options)
     shown = {"start": options.start, "steps": options.steps, "greedy": options.greedy}
@@ -165,7 +165,7 @@ def make_movie(options: argparse.Namespace) -> None:
 
 def explain_agent(options: argparse.Namespace) -> None:
     """Draw the standard figures of one agent."""
-    from atarilens.explanations import standard_figures
+    from compendium.explanations import standard_figures
 
     agent, out_dir = _load(options)
     played = {"seed": options.seed, "steps": options.steps, "greedy": options.greedy}
@@ -176,7 +176,7 @@ def explain_agent(options: argparse.Namespace) -> None:
 def train_agent(options: argparse.Namespace) -> None:
     """Train an agent, or go on after an interruption."""
     from atarilens import games, load_agent
-    from atarilens.training.ppo import PPOSettings, train
+    from compendium.training.ppo import PPOSettings, train
 
     game = games.game(options.game).name
     parent = load_agent(options.from_agent, game=game) if options.from_agent else None
@@ -185,7 +185,7 @@ def train_agent(options: argparse.Namespace) -> None:
     print(f"training in {run_dir}; stop at any time, the same command goes on")
     callbacks = []
     if options.tensorboard:
-        from atarilens.recorder import training_callback
+        from atarilens.apps.recorder import training_callback
 
         callbacks.append(training_callback(run_dir / "tensorboard", game, seed=options.seed))
         print(f"to watch: python -m tensorboard.main --host 127.0.0.1 --logdir {run_dir}")
@@ -223,7 +223,7 @@ def _changed(settings, assignments: list[str]):
 def train_student(options: argparse.Namespace) -> None:
     """Train a student of the overfit study, or go on after an interruption."""
     from atarilens import load_agent
-    from atarilens.training.imitation import ImitationSettings, imitate
+    from compendium.training.imitation import ImitationSettings, imitate
 
     expert = load_agent(options.expert)
     run_dir = runs() / f"{expert.name}-{options.hint}-hints-{options.seed}"
@@ -235,13 +235,7 @@ def train_student(options: argparse.Namespace) -> None:
 def ship_agent(options: argparse.Namespace) -> None:
     """Measure a checkpoint and put it into data/agents, with its row, scores and curve."""
     from atarilens import load_agent
-    from atarilens.shipping import (
-        check_order,
-        choose_checkpoint,
-        ship,
-        thin_curve,
-        training_hours,
-    )
+    from compendium.shipping import check_order, choose_checkpoint, ship, thin_curve, training_hours
 
     checkpoint, facts = options.checkpoint, {"command": options.command}
     is_file = checkpoint.suffix == ".safetensors"
@@ -260,7 +254,7 @@ def ship_agent(options: argparse.Namespace) -> None:
 
 def measure_machine(options: argparse.Namespace) -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
-    from atarilens.benchmark import write
+    from compendium.benchmark import write
 
     path = write()
     print(f"{path.read_text()}written to {path.relative_to(ROOT)}")
@@ -268,7 +262,7 @@ def measure_machine(options: argparse.Namespace) -> None:
 
 def look_for_what_is_missing(options: argparse.Namespace) -> int:
     """Say in words what this machine lacks."""
-    from atarilens.doctor import main as doctor
+    from compendium.doctor import main as doctor
 
     return doctor()
 

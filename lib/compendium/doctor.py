@@ -69,8 +69,8 @@ def check_packages():
 def check_emulator():
     """Start the emulator's ROM of each game."""
     try:
-        from atarilens.envs import make_env
-        from atarilens.games import GAMES
+        from atarilens.games.emulators import make_env
+        from atarilens.games.objects import GAMES
 
         for name in GAMES:
             make_env(name).reset(seed=0)

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens.agents import Agent
-from atarilens.episodes import boxes_at, by_episode, other_times, spread_steps
-from atarilens.saliency import (
-    SaliencyMaps,
-    attention_by_object,
-    jacobian_saliency,
-    perturbation_saliency,
-)
-from atarilens.trajectories import Trajectory, rollout
+from atarilens.agents.files import Agent
+from atarilens.games.objects import boxes_at
+from atarilens.measures.attention import attention_by_object, by_episode
+from atarilens.measures.controls import other_times, spread_steps
+from atarilens.play.rollouts import rollout
+from atarilens.play.trajectories import Trajectory
+from atarilens.saliency import SaliencyMaps, jacobian_saliency, perturbation_saliency
 from atarilens.views import (
     Panel,
     attention_figure,

@@ -17,17 +17,17 @@ import numpy as np
 from safetensors.torch import load_file
 
 from atarilens import paths
-from atarilens.agents import Agent, agent_from_module, load_agent, save_agent
-from atarilens.benchmark import machine
-from atarilens.evaluation import Scores, evaluate, read_scores, write_scores
-from atarilens.models import RecurrentActorCritic
+from atarilens.agents.files import Agent, agent_from_module, load_agent, save_agent
+from atarilens.agents.networks import RecurrentActorCritic
+from atarilens.games.emulators import STICKINESS
+from atarilens.play.scores import Scores, evaluate, read_scores, write_scores
+from compendium.benchmark import machine
 
 EPISODES = 30
 HINT_EPISODES = 10  # under each hint that a student was not trained with
 REPORTING_SEED = 0  # episodes 0 ... 29 are reported
 CHOOSING_SEED = 100_000  # and these only choose
 STUCK_FRAMES = 18_000  # five minutes of play: greedy or misled, an agent may never serve again
-STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
 
 
 def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = None) -> Agent:

@@ -25,16 +25,11 @@ from safetensors.torch import save as save_safetensors
 from torch import nn
 
 from atarilens import paths
-from atarilens.envs import EnvironmentSettings
-from atarilens.games import GAMES
-from atarilens.importers import (
-    action_meanings,
-    action_set,
-    import_checkpoint,
-    network_from_state_dict,
-)
-from atarilens.models import ModuleNetwork, NatureNetwork, RecurrentActorCritic, initialise
-from atarilens.preprocessing import Preprocessing, preprocessing
+from atarilens.agents.foreign import import_checkpoint, network_from_state_dict
+from atarilens.agents.networks import ModuleNetwork, NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.preprocessing import Preprocessing, preprocessing
+from atarilens.games.emulators import EnvironmentSettings, action_meanings, action_set
+from atarilens.games.objects import GAMES
 
 UNTRAINED = "untrained-"
 UNTRAINED_SEED = 1  # of the runs that the strong agents come from
@@ -349,7 +344,7 @@ def _float16(network: nn.Module) -> tuple[bytes, str]:
     try:
         _, facts = network_from_state_dict(state, ours=True)
     except ValueError as error:
-        raise ValueError(f"only networks of atarilens.models can be saved, not {error}") from error
+        raise ValueError(f"only networks of atarilens.agents can be saved, not {error}") from error
     return save_safetensors(state), facts["architecture"]
 
 

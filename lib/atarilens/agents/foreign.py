@@ -11,18 +11,15 @@ environment here leaves that to the agent, which in Breakout may have to draw it
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from atarilens.envs import make_env
-from atarilens.importers.weights import ACCEPTED, read_weights
-from atarilens.models import NatureNetwork, RecurrentActorCritic
-
-MAX_ACTIONS = 18  # the full action set of the emulator
+from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic
+from atarilens.agents.weights import ACCEPTED, read_weights
+from atarilens.games.emulators import MAX_ACTIONS, action_set
 
 NATURE_LAYERS = {  # names in the file -> names in `models.NatureNetwork`
     "stable-baselines3": {
@@ -112,27 +109,6 @@ def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Mod
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     return network, facts
-
-
-@cache
-def action_meanings(game: str, full_action_space: bool = False) -> tuple[str, ...]:
-    """Return the names of a game's actions, in the order of their indices."""
-    return tuple(make_env(game, full_action_space=full_action_space).action_meanings)
-
-
-def action_set(game: str, num_actions: int) -> dict:
-    """Return the setting under which a game has so many actions: minimal set, or all 18.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    minimal = len(action_meanings(game))
-    if num_actions not in (minimal, MAX_ACTIONS):
-        raise ValueError(
-            f"the network has {num_actions} actions, but {game} has {minimal} "
-            f"(or {MAX_ACTIONS} in the full set)"
-        )
-    return {"full_action_space": num_actions != minimal}
 
 
 def network_from_state_dict(

@@ -16,13 +16,14 @@ import ipywidgets as widgets
 import numpy as np
 from scipy.stats import binomtest
 
-from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.explorer.panels import box
-from atarilens.explorer.picture import style
+from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.apps.explorer.panels import box
+from atarilens.apps.explorer.picture import style
 from atarilens.paths import BUILD
+from atarilens.play.rollouts import rollout
+from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import SaliencyMaps, perturbation_saliency
-from atarilens.saliency.networks import one_torch_thread
-from atarilens.trajectories import Trajectory, rollout
+from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain, movie_frames, overlay, save_movie
 
 KINDS = ("overfit", "control")

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import ale_py
 import gymnasium
@@ -10,11 +11,10 @@ import numpy as np
 from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
 
-from atarilens.games import game as game_facts
+from atarilens.games.hints import draw_hint
+from atarilens.games.objects import game as game_facts
 
-HINT_ROWS = slice(37, 41)  # px of the screen; top of the play field
-HINT_LEFT, HINT_SPACING = 72, 5  # px: bar i is the one column 72 + 5 i
-HINT_ON, HINT_OFF = 250, 50  # grey levels
+STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
 
 
@@ -80,26 +80,6 @@ class EnvironmentSettings:
 
 HINTS = ("none", "random", "expert", "shifted")
 EXPERT_HINTS = ("expert", "shifted")
-
-
-def draw_hint(screen: np.ndarray, action: int, num_actions: int) -> np.ndarray:
-    """Draw one grey bar per action at the top of the play field; the hinted action's is bright.
-
-    Bars are 4 rows by 1 column; Greydanus et al. (2018), section 4.2, geometry of their code.
-
-    Args:
-        screen: `[210, 160, 3]` uint8; not modified.
-        action: index of the bright bar, 0 <= action < num_actions.
-        num_actions: number of bars.
-
-    Returns:
-        `[210, 160, 3]` uint8, a new array.
-    """
-    hinted = screen.copy()
-    for index in range(num_actions):
-        column = HINT_LEFT + HINT_SPACING * index
-        hinted[HINT_ROWS, column] = HINT_ON if index == action else HINT_OFF
-    return hinted
 
 
 class AtariEnv(gymnasium.Env):
@@ -295,3 +275,27 @@ def make_vector_env(
         reward_clipping=False,
         use_fire_reset=False,
     )
+
+
+MAX_ACTIONS = 18  # the full action set of the emulator
+
+
+@cache
+def action_meanings(game: str, full_action_space: bool = False) -> tuple[str, ...]:
+    """Return the names of a game's actions, in the order of their indices."""
+    return tuple(make_env(game, full_action_space=full_action_space).action_meanings)
+
+
+def action_set(game: str, num_actions: int) -> dict:
+    """Return the setting under which a game has so many actions: minimal set, or all 18.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    minimal = len(action_meanings(game))
+    if num_actions not in (minimal, MAX_ACTIONS):
+        raise ValueError(
+            f"the network has {num_actions} actions, but {game} has {minimal} "
+            f"(or {MAX_ACTIONS} in the full set)"
+        )
+    return {"full_action_space": num_actions != minimal}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from atarilens.games import BRICK_TOP, aliens, cell
+from atarilens.games.objects import BRICK_TOP, aliens, cell
 
 BREAKOUT_BELOW = 130  # ball_y, the lower half of the field: what turns a ball up here is the paddle
 PONG_RIGHT = 49 + 80  # ball_x, the right half of the field

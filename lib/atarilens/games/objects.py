@@ -6,6 +6,7 @@ last two frames, a moving object therefore reaches up to one frame's motion beyo
 Cells and offsets were found by experiment and are tested against the colours of the screen.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -267,3 +268,17 @@ def _spaceinvaders(ram: np.ndarray) -> dict[str, list[Box]]:
         "bombs": [(y - 3, y + 9, x, x + 1) for y, x in bombs],
     }
     return {kind: _cut(boxes, 0, GROUND) for kind, boxes in found.items()}
+
+
+def boxes_at(
+    game: str, ram: np.ndarray, region: Sequence[int], shape: tuple[int, int] = (80, 80)
+) -> list[dict[str, np.ndarray]]:
+    """Return the objects' boxes of n steps in observation pixels.
+
+    Args:
+        game: name of the game.
+        ram: `[n, 128]` uint8.
+        region: (top, bottom, left, right) of the screen that the observation covers.
+        shape: (H, W) of the observation.
+    """
+    return [to_observation(object_boxes(game, row), tuple(region), shape) for row in ram]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .maps import SaliencyMaps
+from atarilens.saliency.maps import SaliencyMaps
 
 
 @dataclass(frozen=True)
@@ -137,3 +137,28 @@ def _shares(saliency: np.ndarray, regions: np.ndarray) -> np.ndarray:
         return np.full(len(regions), np.nan)
     share = np.einsum("kyx,yx->k", regions, saliency) / saliency.sum()
     return np.divide(share, area, out=np.full(len(regions), np.nan), where=area > 0)
+
+
+def by_episode(
+    attention: Mapping, episode: np.ndarray, measure: str = "actor_nss"
+) -> dict[str, np.ndarray]:
+    """Average a measure of attention over the steps of each episode.
+
+    Args:
+        attention: object -> `saliency.ObjectAttention` of `[n]` steps, NaN where it is absent.
+        episode: `[n]` int.
+        measure: name of a field of `ObjectAttention`.
+
+    Returns:
+        Object -> `[E]` float64, NaN for an episode that never shows it. An object that no episode
+        shows is left out.
+    """
+    rows = [episode == number for number in np.unique(episode)]
+    table = {}
+    for name, entry in attention.items():
+        values = np.asarray(getattr(entry, measure), np.float64)
+        seen = [values[row][np.isfinite(values[row])] for row in rows]
+        means = np.array([v.mean() if v.size else np.nan for v in seen])
+        if np.isfinite(means).any():
+            table[name] = means
+    return table

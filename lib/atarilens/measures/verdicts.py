@@ -1,8 +1,10 @@
 """What came out of the tests of a claim, in lines that are true whichever way it came out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from atarilens.episodes import FEWEST
+import numpy as np
+
+FEWEST = 3  # episodes that a claim needs: an interval over one or two of them says nothing
 
 
 def what_came_out(tests: Mapping[str, Mapping], claim: str = "The claim") -> str:
@@ -39,3 +41,71 @@ def what_came_out(tests: Mapping[str, Mapping], claim: str = "The claim") -> str
             f"  {word} against {name} ({means}; difference {difference}; n = {test['episodes']})"
         )
     return "\n".join(lines)
+
+
+def contrast(
+    values: np.ndarray, controls: np.ndarray, interval: Callable[[np.ndarray], tuple]
+) -> dict[str, float | bool]:
+    """Compare two measures of the same episodes.
+
+    Args:
+        values: `[E]`, NaN where an episode has none.
+        controls: `[E]`, of the same episodes.
+        interval: gives (low, high) of the mean of `[n]` values, for example
+            `evaluation.mean_interval`.
+
+    Returns:
+        "mean" and "control" (means over the episodes that have both), "difference", "low" and
+        "high" of its interval, "episodes", and "holds": whether the whole interval is above 0, for
+        which at least three episodes are needed.
+
+    Raises:
+        ValueError: if no episode has both.
+    """
+    both = np.isfinite(values) & np.isfinite(controls)
+    if not both.any():
+        raise ValueError("no episode has both measures: use more steps or more episodes")
+    difference = values[both] - controls[both]
+    low, high = interval(difference)
+    return {
+        "mean": float(values[both].mean()),
+        "control": float(controls[both].mean()),
+        "difference": float(difference.mean()),
+        "low": float(low),
+        "high": float(high),
+        "episodes": int(both.sum()),
+        "holds": bool(low > 0 and both.sum() >= FEWEST),
+    }
+
+
+def verdict(test: Mapping) -> str:
+    """Say what `contrast` found: "holds (0.61 against 0.02, difference 0.59, 95 % interval ...".
+
+    Args:
+        test: of `contrast`.
+    """
+    return (
+        f"{_word([test])} ({test['mean']:.2f} against {test['control']:.2f}; difference "
+        f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
+        f"n = {test['episodes']})"
+    )
+
+
+def joint_verdict(tests: Mapping[str, Mapping]) -> str:
+    """Say whether a claim holds against every control: "holds (1.30; against elsewhere 0.97: yes".
+
+    Args:
+        tests: control -> what `contrast` found against it, of the same measure.
+    """
+    found = ", ".join(
+        f"{name} {test['control']:.2f}: {'yes' if test['holds'] else 'no'}"
+        for name, test in tests.items()
+    )
+    mean, episodes = (next(iter(tests.values()))[key] for key in ("mean", "episodes"))
+    return f"{_word(tests.values())} ({mean:.2f}; against {found}; n = {episodes})"
+
+
+def _word(tests: Collection[Mapping]) -> str:
+    if any(test["episodes"] < FEWEST for test in tests):
+        return f"cannot be judged from fewer than {FEWEST} episodes"
+    return "holds" if all(test["holds"] for test in tests) else "does not hold"

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from atarilens.agents import Agent
-from atarilens.models import RecurrentActorCritic
-from atarilens.recordings import Trajectory
+from atarilens.agents.files import Agent
+from atarilens.agents.networks import RecurrentActorCritic
+from atarilens.play.trajectories import Trajectory
 
 ENCODED = 32  # observations that go through the convolutions at once: they stay in the cache
 

@@ -3,14 +3,8 @@
 import numpy as np
 import torch
 
-from atarilens.agents import Agent
-from atarilens.envs import HINT_LEFT, HINT_ROWS, HINT_SPACING, draw_hint
-
-
-def hint_box(num_actions: int) -> np.ndarray:
-    """Return the box `[1, 4]` float64 that holds all bars: px (top, bottom, left, right)."""
-    right = HINT_LEFT + HINT_SPACING * (num_actions - 1) + 1
-    return np.array([[HINT_ROWS.start, HINT_ROWS.stop, HINT_LEFT, right]], np.float64)
+from atarilens.agents.files import Agent
+from atarilens.games.hints import draw_hint
 
 
 def follows_random_hint(

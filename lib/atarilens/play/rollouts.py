@@ -11,9 +11,10 @@ import ale_py
 import numpy as np
 from tqdm import tqdm
 
-from atarilens.agents import Agent, load_agent
-from atarilens.envs import AtariEnv, EnvironmentSettings, make_env
-from atarilens.recordings import (
+from atarilens.agents.files import Agent, load_agent
+from atarilens.games.emulators import AtariEnv, EnvironmentSettings, make_env
+from atarilens.play.inference import Watcher, think, thoughts
+from atarilens.play.trajectories import (
     DTYPES,
     Trajectory,
     hashes,
@@ -22,7 +23,6 @@ from atarilens.recordings import (
     save_replay,
     save_trajectory,
 )
-from atarilens.watching import Watcher, think, thoughts
 
 __all__ = [
     "Trajectory",

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from atarilens import paths
-from atarilens.envs import EnvironmentSettings
+from atarilens.games.emulators import EnvironmentSettings
 
 TRAJECTORY_FORMAT = "atarilens-trajectory-1"
 REPLAY_FORMAT = "atarilens-replay-1"

@@ -4,18 +4,15 @@ A network is a callable `(observation [B, C, H, W], memory [B, k, M]) -> (action
 value [B] or None, memory [B, k, M])`. Nothing here knows games, environments, agents or files.
 """
 
-from .jacobian import jacobian_saliency
-from .maps import SaliencyMaps, upsample
-from .masks import gaussian_mask, perturb
-from .memory import MemorySaliency, memory_saliency
-from .objects import ObjectAttention, attention_by_object
-from .perturbation import perturbation_saliency
+from atarilens.saliency.jacobian import jacobian_saliency
+from atarilens.saliency.maps import SaliencyMaps, upsample
+from atarilens.saliency.masks import gaussian_mask, perturb
+from atarilens.saliency.memory import MemorySaliency, memory_saliency
+from atarilens.saliency.perturbation import perturbation_saliency
 
 __all__ = [
     "MemorySaliency",
-    "ObjectAttention",
     "SaliencyMaps",
-    "attention_by_object",
     "gaussian_mask",
     "jacobian_saliency",
     "memory_saliency",

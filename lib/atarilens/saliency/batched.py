@@ -2,7 +2,7 @@
 
 import torch
 
-from .networks import run_on_threads
+from atarilens.saliency.calling import run_on_threads
 
 CPU_BATCH = 16  # masks; more of them spill the caches
 CUDA_BYTES = 4 << 30  # memory budget of a batch on a GPU

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from .maps import SaliencyMaps
-from .networks import as_batch, device_of, untouched
+from atarilens.saliency.calling import as_batch, device_of, untouched
+from atarilens.saliency.maps import SaliencyMaps
 
 BATCH = 32  # decisions per backward pass
 

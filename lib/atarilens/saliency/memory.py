@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .networks import as_batch, device_of, untouched
+from atarilens.saliency.calling import as_batch, device_of, untouched
 
 BATCH = 32  # decisions per forward pass; more of them spill the caches
 PARTS = {1: ("h",), 2: ("h", "c", "both")}

@@ -8,10 +8,16 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from . import batched
-from .maps import SaliencyMaps, upsample, upsample_paper
-from .masks import blur_matrix, mask_factors
-from .networks import as_batch, device_of, one_torch_thread, torch_threads, untouched
+from atarilens.saliency import batched
+from atarilens.saliency.calling import (
+    as_batch,
+    device_of,
+    one_torch_thread,
+    torch_threads,
+    untouched,
+)
+from atarilens.saliency.maps import SaliencyMaps, upsample, upsample_paper
+from atarilens.saliency.masks import blur_matrix, mask_factors
 
 FRAMES_PER_CHUNK = 8  # fixed, so that results do not depend on who computes which chunk
 METHODS = ("auto", "fast", "torch")
@@ -186,7 +192,7 @@ def score_frames(network, observation, memory, settings: Settings):
 def _score_fast(network, observation, memory, difference, factors, settings):
     """Return what `batched.score` would, from the fast path, or None where that cannot be had."""
     try:
-        from . import fast  # needs Numba, and takes a second to import
+        from atarilens.saliency import fast  # needs Numba, and takes a second to import
 
         grids = fast.score(network, observation, memory, difference, factors, settings)
         reason = "the paper's network on a CPU, with channels together"

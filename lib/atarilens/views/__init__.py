@@ -1,5 +1,6 @@
 """Arrays to pictures: overlays, figures in one house style, deterministic files and movies."""
 
+from atarilens.measures.verdicts import what_came_out
 from atarilens.views.files import movie_frames, provenance, save_figure, save_movie
 from atarilens.views.layouts import (
     attention_figure,
@@ -17,7 +18,6 @@ from atarilens.views.screens import (
     motion_arrow,
     overlay,
 )
-from atarilens.views.words import what_came_out
 
 __all__ = [
     "Panel",

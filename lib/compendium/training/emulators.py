@@ -4,8 +4,8 @@ from collections import deque
 
 import numpy as np
 
-from atarilens.envs import EnvironmentSettings, make_vector_env
-from atarilens.training.runs import RETURNS_KEPT
+from atarilens.games.emulators import EnvironmentSettings, make_vector_env
+from compendium.training.runs import RETURNS_KEPT
 
 
 class Emulators:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atarilens.models import RecurrentActorCritic
+from atarilens.agents.networks import RecurrentActorCritic
 
 PART = 64  # observations per pass through the convolutions
 LOWEST = np.float32(-87)  # exp of less underflows; ELU is -1 there anyway

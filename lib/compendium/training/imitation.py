@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.envs import draw_hint
-from atarilens.models import ACTOR_GAIN, RecurrentActorCritic, initialise
-from atarilens.training.emulators import Emulators
-from atarilens.training.ppo import check_network, observe, sample, unroll
-from atarilens.training.runs import Callback, check_numbers, check_seed, drive
+from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents.networks import ACTOR_GAIN, RecurrentActorCritic, initialise
+from atarilens.games.hints import draw_hint
+from compendium.training.emulators import Emulators
+from compendium.training.ppo import check_network, observe, sample, unroll
+from compendium.training.runs import Callback, check_numbers, check_seed, drive
 
 HINTS = ("expert", "random")
 

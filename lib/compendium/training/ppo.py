@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from atarilens.agents import Agent
-from atarilens.envs import EnvironmentSettings, make_env
-from atarilens.models import RecurrentActorCritic, initialise
-from atarilens.preprocessing import luma80
-from atarilens.training import fused
-from atarilens.training.emulators import Emulators
-from atarilens.training.runs import Callback, check_numbers, check_seed, drive
+from atarilens.agents.files import Agent
+from atarilens.agents.networks import RecurrentActorCritic, initialise
+from atarilens.agents.preprocessing import luma80
+from atarilens.games.emulators import EnvironmentSettings, make_env
+from compendium.training import fused
+from compendium.training.emulators import Emulators
+from compendium.training.runs import Callback, check_numbers, check_seed, drive
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """See an agent think: functions that explain one screen, and the page that calls them."""
 
-from atarilens.explorer.decision import (
+from atarilens.apps.explorer.decision import (
     Explanation,
     Knobs,
     Probe,
@@ -12,9 +12,9 @@ from atarilens.explorer.decision import (
     replays_of,
     saliency_of,
 )
-from atarilens.explorer.exploration import Exploration
-from atarilens.explorer.page import Explorer, explore
-from atarilens.explorer.study import Quiz, count_answers, make_questions, quiz
+from atarilens.apps.explorer.exploration import Exploration
+from atarilens.apps.explorer.page import Explorer, explore
+from atarilens.apps.quiz import Quiz, count_answers, make_questions, quiz
 
 __all__ = [
     "Explanation",

@@ -9,19 +9,19 @@ import torch
 import yaml
 
 from atarilens import paths
-from atarilens.agents import UNTRAINED, Agent, list_agents, load_agent
-from atarilens.games import game as game_facts
-from atarilens.games import object_boxes, to_observation
+from atarilens.agents.files import UNTRAINED, Agent, list_agents, load_agent
+from atarilens.games.objects import game as game_facts
+from atarilens.games.objects import object_boxes, to_observation
+from atarilens.measures.attention import attention_by_object
+from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import (
     SaliencyMaps,
-    attention_by_object,
     gaussian_mask,
     jacobian_saliency,
     perturb,
     perturbation_saliency,
 )
-from atarilens.saliency.networks import one_torch_thread
-from atarilens.trajectories import Trajectory
+from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain, overlay
 
 METHODS = ("perturbation", "jacobian")

@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from atarilens.explorer.decision import HEADS, Explanation, Knobs, Probe
-from atarilens.explorer.exploration import Exploration
-from atarilens.games import GAMES
-from atarilens.trajectories import Trajectory
+from atarilens.apps.explorer.decision import HEADS, Explanation, Knobs, Probe
+from atarilens.apps.explorer.exploration import Exploration
+from atarilens.games.objects import GAMES
+from atarilens.play.trajectories import Trajectory
 from atarilens.views import Panel, movie_frames
 from atarilens.views.layouts import house_style, lay_out, legend_above
 

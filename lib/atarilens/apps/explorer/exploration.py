@@ -4,8 +4,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from atarilens.agents import Agent, load_agent
-from atarilens.explorer.decision import (
+from atarilens.agents.files import Agent, load_agent
+from atarilens.apps.explorer.decision import (
     Explanation,
     Knobs,
     Probe,
@@ -14,11 +14,11 @@ from atarilens.explorer.decision import (
     probe,
     saliency_of,
 )
+from atarilens.play.inference import watch
+from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import SaliencyMaps
-from atarilens.saliency.networks import one_torch_thread
-from atarilens.trajectories import Trajectory
+from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain
-from atarilens.watching import watch
 
 KEPT = 4  # combinations of watcher and knobs whose maps are kept
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens.explorer import drawing
-from atarilens.explorer.decision import Knobs
-from atarilens.explorer.exploration import Exploration
+from atarilens.apps.explorer import drawing
+from atarilens.apps.explorer.decision import Knobs
+from atarilens.apps.explorer.exploration import Exploration
 from atarilens.views import Panel, describe_gain, save_figure, save_movie
 
 FPS = 8

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.explorer import drawing, keep
-from atarilens.explorer.decision import Knobs, checkpoints, replays_of
-from atarilens.explorer.exploration import Exploration
-from atarilens.explorer.panels import NEW, PLAYER, Panels, agent_names
+from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.apps.explorer import drawing
+from atarilens.apps.explorer import export as keep
+from atarilens.apps.explorer.decision import Knobs, checkpoints, replays_of
+from atarilens.apps.explorer.exploration import Exploration
+from atarilens.apps.explorer.panels import NEW, PLAYER, Panels, agent_names
 from atarilens.paths import BUILD
-from atarilens.saliency.networks import one_torch_thread
-from atarilens.trajectories import replay, rollout
+from atarilens.play.rollouts import replay, rollout
+from atarilens.saliency.calling import one_torch_thread
 
 IDLE = 0.4  # s without a change after which attention is computed in the background
 RESOLUTION = 2  # steps between the points of the attention curves

@@ -2,9 +2,9 @@
 
 import ipywidgets as widgets
 
-from atarilens.explorer.decision import agents_of, replays_of
-from atarilens.explorer.picture import Picture
-from atarilens.games import GAMES
+from atarilens.apps.explorer.decision import agents_of, replays_of
+from atarilens.apps.explorer.picture import Picture
+from atarilens.games.objects import GAMES
 
 NEW = "a new one"
 PLAYER = "the player itself"

@@ -14,8 +14,8 @@ the actions as a histogram and by name, the last hidden layer with thumbnails fo
 and `metadata.json`. While it runs, the movies so far are written at steps 64, 128, 256, ...
 """
 
-from atarilens.recorder.callbacks import PolicyNetwork, sb3_callback, training_callback
-from atarilens.recorder.episode import gif
-from atarilens.recorder.loop import AgentRecorder
+from atarilens.apps.recorder.callbacks import PolicyNetwork, sb3_callback, training_callback
+from atarilens.apps.recorder.episode import gif
+from atarilens.apps.recorder.loop import AgentRecorder
 
 __all__ = ["AgentRecorder", "PolicyNetwork", "gif", "sb3_callback", "training_callback"]

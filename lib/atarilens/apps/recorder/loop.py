@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from atarilens.recorder.episode import FLUSH, RUNNING, Episode, Moment, end_folder
+from atarilens.apps.recorder.episode import FLUSH, RUNNING, Episode, Moment, end_folder
 from atarilens.saliency import perturbation_saliency
-from atarilens.saliency.networks import as_batch, device_of, untouched
+from atarilens.saliency.calling import as_batch, device_of, untouched
 
 
 class AgentRecorder:

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import kernels
-from .kernels import CHANNELS, KERNEL, LAYERS, PANEL
-from .networks import run_on_threads
+from atarilens.saliency.calling import run_on_threads
+from atarilens.saliency.fast import kernels
+from atarilens.saliency.fast.kernels import CHANNELS, KERNEL, LAYERS, PANEL
 
 BLOCK = 64  # masks per unit of work; fixed, so that threads cannot change a result
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")

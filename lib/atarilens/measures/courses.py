@@ -1,0 +1,31 @@
+"""Courses of a measure around events, each episode by itself."""
+
+import numpy as np
+
+
+def around_events(
+    values: np.ndarray, events: np.ndarray, episode: np.ndarray, window: int
+) -> np.ndarray:
+    """Average a curve around events, each episode by itself and over its own mean.
+
+    Args:
+        values: `[T]`, for example the memory's saliency.
+        events: `[n]` int, steps. Events closer to an end of their episode than the window are
+            left out.
+        episode: `[T]` int.
+        window: steps before and after.
+
+    Returns:
+        `[E, 2 * window + 1]` float64, a row per episode, NaN where it has no such event; column
+        `window` is the event itself; 1 is the episode's mean.
+    """
+    numbers = np.unique(episode)
+    table = np.full((len(numbers), 2 * window + 1), np.nan)
+    for row, number in zip(table, numbers, strict=True):
+        steps = np.flatnonzero(episode == number)
+        inside = events[(events >= steps[0] + window) & (events <= steps[-1] - window)]
+        mean = values[steps].mean()
+        if len(inside) and mean > 0:
+            around = inside[:, None] + np.arange(-window, window + 1)
+            row[:] = values[around].mean(0) / mean
+    return table
