@@ -186,7 +186,7 @@ def would_run(*arguments: str) -> str:
 
 def test_make_hands_its_variables_to_the_command_line():
     given = ["AGENT=path/my model.tar", "GAME=pong", "EPISODES=3", "SEED=4", "GREEDY=1"]
-    wanted = 'atarilens evaluate "path/my model.tar" --game "pong" --seed 4 --greedy --episodes 3'
+    wanted = 'compendium evaluate "path/my model.tar" --game "pong" --seed 4 --greedy --episodes 3'
     assert wanted in would_run("evaluate", *given)
 
 

@@ -1,6 +1,8 @@
-"""Name every directory of the repository and the user's cache. Nothing else knows the tree."""
+"""Name every directory of the repository and the user's cache, and write files whole."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,3 +26,20 @@ def cache() -> Path:
 def runs() -> Path:
     """Return the folder of training runs, optimiser state included; it outlives a clone."""
     return cache() / "runs"
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to, and move it there if the block ends well.
+
+    So a file of this name is always complete: an interrupted or failed block leaves the old file,
+    or none, and removes what it had begun. Missing folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield beside
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
