@@ -84,6 +84,31 @@ def _tensor(values, name: str) -> torch.Tensor:
     return tensor
 
 
+def run_network(network, observation, memory, *, batch: int = 32):
+    """Run a network over decisions, some at a time, without leaving a trace in it.
+
+    Args:
+        network: see `atarilens.saliency`.
+        observation: `[T, C, H, W]` float32, of `as_batch`.
+        memory: `[T, k, M]` float32, entering the steps; one decision's `[1, k, M]` serves all.
+        batch: decisions per forward pass; changes speed and memory only.
+
+    Returns:
+        action_logits `[T, A]` and value `[T]` (None without one), float32 arrays.
+    """
+    device, logits, values = device_of(network), [], []
+    with untouched(network), torch.no_grad():
+        for start in range(0, len(observation), batch):
+            shown = observation[start : start + batch].to(device)
+            entering = memory if len(memory) == 1 else memory[start : start + batch]
+            entering = entering.expand(len(shown), *entering.shape[1:]).to(device)
+            action_logits, value, _ = network(shown, entering)
+            logits.append(action_logits.cpu())
+            values.append(None if value is None else value.reshape(-1).cpu())
+    found = None if values[0] is None else torch.cat(values).numpy()
+    return torch.cat(logits).numpy(), found
+
+
 @contextmanager
 def untouched(network):
     """Run the network in eval mode and plain float32, then put every mode and switch back."""

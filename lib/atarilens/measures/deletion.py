@@ -1,0 +1,284 @@
+"""How much an object matters to a decision: delete it, or divide its saliency by its visibility."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from atarilens.saliency import SaliencyMaps, perturbation_saliency
+from atarilens.saliency.calling import as_batch, run_network
+
+RING = 2  # px around a box, whose commonest colour counts as the background
+TRIES = 1000  # random places that are tried for a control patch
+
+
+def painted_over(screen, boxes, background=None, *, margin: float = 0.0) -> np.ndarray:
+    """Paint the background over boxes of a screen, so that what stood there is gone.
+
+    Args:
+        screen: `[H, W, 3]` or `[H, W]`, any dtype; it is not modified.
+        boxes: `[n, 4]`, (top, bottom, left, right) in px of the screen, half-open. A pixel that a
+            box covers partly is painted.
+        background: a screen of the same shape to copy from, or one colour (`[3]`, or a number for
+            `[H, W]`). None takes, for each box, the commonest colour within 2 px around it.
+        margin: px, painted around each box as well. A screen is the maximum of two frames, so
+            that a moving object reaches beyond its box by one frame's motion, 1 to 4 px.
+
+    Returns:
+        A painted copy, with the shape and dtype of the screen.
+
+    Raises:
+        ValueError: if a shape is not as described.
+    """
+    screen = np.asarray(screen)
+    if screen.ndim not in (2, 3):
+        raise ValueError(f"screen has shape {screen.shape}, expected [H, W, 3] or [H, W]")
+    painted = screen.copy()
+    if background is not None:
+        background = np.asarray(background)
+        if background.shape not in (screen.shape, screen.shape[2:]):
+            raise ValueError(
+                f"background has shape {background.shape}, expected {screen.shape} "
+                f"or one colour {screen.shape[2:]}"
+            )
+        background = np.broadcast_to(background, screen.shape)
+    for box in _checked(boxes) + margin * np.array([-1, 1, -1, 1]):
+        rows, columns = _pixels(box, screen.shape[:2])
+        if background is None:
+            painted[rows, columns] = _colour_around(screen, rows, columns)
+        else:
+            painted[rows, columns] = background[rows, columns]
+    return painted
+
+
+def _checked(boxes) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.size == 0:
+        return np.zeros((0, 4))
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes have shape {boxes.shape}, expected [n, 4]")
+    return boxes
+
+
+def _pixels(box: Sequence[float], shape: Sequence[int]) -> tuple[slice, slice]:
+    """Return the rows and columns that a box touches, cut at the screen's edges."""
+    top, bottom, left, right = box
+    return tuple(
+        slice(max(math.floor(low), 0), max(min(math.ceil(high), size), 0))
+        for low, high, size in ((top, bottom, shape[0]), (left, right, shape[1]))
+    )
+
+
+def _colour_around(screen: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """Return the commonest colour in the ring around a box; the screen's, if there is no ring."""
+    ring = np.zeros(screen.shape[:2], bool)
+    ring[
+        max(rows.start - RING, 0) : rows.stop + RING,
+        max(columns.start - RING, 0) : columns.stop + RING,
+    ] = True
+    ring[rows, columns] = False
+    colours = screen[ring] if ring.any() else screen.reshape(-1, *screen.shape[2:])
+    kinds, counts = np.unique(colours, axis=0, return_counts=True)
+    return kinds[counts.argmax()]
+
+
+def places_elsewhere(
+    boxes,
+    avoid,
+    region: Sequence[int],
+    generator: np.random.Generator,
+    *,
+    distance: float = 5.0,
+) -> np.ndarray:
+    """Choose for each box a random place of the same size, away from every object.
+
+    Args:
+        boxes: `[n, 4]`, px of the screen: the objects that are deleted.
+        avoid: `[m, 4]`: all objects of the screen; the boxes themselves are avoided anyway.
+        region: (top, bottom, left, right), the part of the screen that the agent reads.
+        generator: draws the places.
+        distance: px, the smallest gap to any object.
+
+    Returns:
+        `[n, 4]` float64. The offset from its box is a whole number of pixels, so that a pasted
+        object keeps its pixels.
+
+    Raises:
+        ValueError: if a box does not fit into the region, or 1,000 random places are all taken.
+    """
+    boxes = _checked(boxes)
+    taken = np.concatenate([boxes, _checked(avoid)])
+    top, bottom, left, right = region
+    places = []
+    for box in boxes:
+        low = math.ceil(top - box[0]), math.ceil(left - box[2])
+        high = math.floor(bottom - box[1]), math.floor(right - box[3])
+        if low[0] > high[0] or low[1] > high[1]:
+            raise ValueError(f"box {box} does not fit into the region {tuple(region)}")
+        for _ in range(TRIES):
+            down, across = generator.integers(low, high, endpoint=True)
+            place = np.add(box, (down, down, across, across))
+            gaps = np.maximum(
+                np.maximum(taken[:, 0] - place[1], place[0] - taken[:, 1]),
+                np.maximum(taken[:, 2] - place[3], place[2] - taken[:, 3]),
+            )
+            if (gaps >= distance).all():
+                break
+        else:
+            raise ValueError(f"no place {distance:g} px from every object was found for box {box}")
+        places.append(place)
+        taken = np.concatenate([taken, place[None]])
+    return np.reshape(places, (-1, 4))
+
+
+def pasted(screen, boxes, places) -> np.ndarray:
+    """Paste what boxes show at other places: the fair control for painting the boxes over.
+
+    Painting the background over background changes nothing, so a patch painted elsewhere cannot
+    move any agent. A pasted copy changes as many pixels by as much as the deletion does.
+
+    Args:
+        screen: `[H, W, 3]` or `[H, W]`; it is not modified.
+        boxes: `[n, 4]`, px of the screen.
+        places: `[n, 4]`, of `places_elsewhere`.
+
+    Raises:
+        ValueError: if a place has another size than its box.
+    """
+    screen = np.asarray(screen)
+    changed = screen.copy()
+    for box, place in zip(_checked(boxes), _checked(places), strict=True):
+        source, target = _pixels(box, screen.shape[:2]), _pixels(place, screen.shape[:2])
+        if screen[source].shape != screen[target].shape:
+            raise ValueError(f"place {place} has another size than its box {box}")
+        changed[target] = screen[source]
+    return changed
+
+
+@dataclass(frozen=True)
+class Effect:
+    """How far a change of the observation moves the decisions, `[T]` each (scalars for one).
+
+    Attributes:
+        total_variation: half the summed absolute change of the action probabilities, in
+            percentage points, 0 to 100.
+        flip: bool, whether the likeliest action changes.
+        value: value after minus value before, in the units of the value; divide it by the value's
+            standard deviation over the agent's play to compare agents. None without a value.
+    """
+
+    total_variation: np.ndarray
+    flip: np.ndarray
+    value: np.ndarray | None
+
+
+def deletion_effect(network, observation, painted, memory=None) -> Effect:
+    """Measure how far a decision moves when the observation is replaced by a painted one.
+
+    The memory that enters the step stays the same, so the effect is that of this moment's screen.
+
+    Args:
+        network: see `atarilens.saliency`. For a Q-network the probabilities are the softmax of
+            its Q-values, which is not the policy it plays: rely on the flips and the value.
+        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1], as the agent read it.
+        painted: of the same shape, preprocessed from the painted screens.
+        memory: `[k, M]` or `[T, k, M]`, entering the step; None for a network without memory.
+
+    Raises:
+        ValueError: if a shape is not as described.
+    """
+    if np.shape(painted) != np.shape(observation):
+        raise ValueError(f"painted has shape {np.shape(painted)}, expected {np.shape(observation)}")
+    painted, _, _ = as_batch(network, painted, memory)
+    observation, memory, single = as_batch(network, observation, memory)
+    logits, value = run_network(network, observation, memory)
+    moved_logits, moved_value = run_network(network, painted, memory)
+    effect = effects_of(logits, moved_logits, value, moved_value)
+    if not single:
+        return effect
+    change = None if effect.value is None else effect.value[0]
+    return Effect(effect.total_variation[0], effect.flip[0], change)
+
+
+def effects_of(logits, moved_logits, value=None, moved_value=None) -> Effect:
+    """Compare two sets of decisions.
+
+    Args:
+        logits: `[T, A]`, before the change.
+        moved_logits: `[T, A]`, after it.
+        value: `[T]` or None, before the change.
+        moved_value: `[T]` or None, after it.
+    """
+    before, after = (_softmax(np.asarray(z, np.float64)) for z in (logits, moved_logits))
+    variation = 50 * np.abs(after - before).sum(-1)
+    change = None if value is None else np.asarray(moved_value) - np.asarray(value)
+    return Effect(variation, np.argmax(logits, -1) != np.argmax(moved_logits, -1), change)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def image_change(observation, **options) -> SaliencyMaps:
+    """Score how strongly each blur changes the image itself: the map of no network at all.
+
+    Args:
+        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1].
+        **options: stride, mask_sigma and blur_sigma, as for `perturbation_saliency`.
+
+    Returns:
+        Maps whose actor and critic are both half the squared distance between the observation
+        and its blurred copy: with this map as the denominator, an object's saliency no longer
+        depends on how strongly the blur changes it.
+    """
+
+    def image_itself(observation, memory):
+        return observation.flatten(1), None, memory
+
+    maps = perturbation_saliency(image_itself, observation, method="torch", **options)
+    return SaliencyMaps(maps.actor, maps.actor, maps.actor_grid, maps.actor_grid)
+
+
+def saliency_per_change(
+    maps: SaliencyMaps, changes: SaliencyMaps, boxes: Mapping | Sequence[Mapping]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Divide the saliency on each object by the change that the blur makes in the image there.
+
+    Args:
+        maps: of one decision, or of T.
+        changes: of `image_change`, with the same stride and sigmas.
+        boxes: by name `[n, 4]`, in observation pixels; one such dict, or T of them.
+
+    Returns:
+        By name, the ratio of the actor and of the critic: sums over the object's pixels, `[T]`
+        float64 or scalars. NaN if the object is absent or the blur changes nothing there; the
+        critic's is NaN where the maps have none. Units: those of the map, per squared grey level.
+    """
+    single = maps.actor.ndim == 2
+    moments = [boxes] if single else list(boxes)
+    heads = [
+        None if head is None else np.reshape(head, (-1, *head.shape[-2:])).astype(np.float64)
+        for head in (maps.actor, maps.critic, changes.actor)
+    ]
+    actor, critic, change = heads
+    if not len(moments) == len(actor) == len(change):
+        raise ValueError(
+            f"{len(actor)} maps and {len(change)} maps of the image's change, "
+            f"but boxes of {len(moments)} decisions"
+        )
+    names = dict.fromkeys(name for moment in moments for name in moment)
+    found = {name: np.full((2, len(moments)), np.nan) for name in names}
+    for t, moment in enumerate(moments):
+        for name, kind in moment.items():
+            inside = np.zeros(change.shape[1:], bool)
+            for box in _checked(kind):
+                inside[_pixels(box, inside.shape)] = True
+            total = change[t][inside].sum()
+            for row, head in enumerate((actor, critic)):
+                if head is not None and total > 0:
+                    found[name][row, t] = head[t][inside].sum() / total
+    return {
+        name: tuple(row[0] if single else row for row in ratios) for name, ratios in found.items()
+    }
