@@ -8,6 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = ROOT / "data" / "agents"
 REPLAYS = ROOT / "data" / "replays"
+STATES = ROOT / "data" / "states"
 SCORES = ROOT / "data" / "scores"
 LOGS = ROOT / "data" / "logs"
 BENCHMARKS = ROOT / "data" / "benchmarks"

@@ -1,0 +1,279 @@
+"""A state model: a variational autoencoder of what an agent is shown, in colour.
+
+Source: Rupprecht, Ibrahim and Pal (2020), "Finding and Visualizing Weaknesses of Deep
+Reinforcement Learning Agents", section "Method". A state is the part of the screen that the agent
+reads, at the agent's resolution, in colour: `[3 n, H, W]` for an agent that stacks n screens. The
+agent's own preprocessing of the screen then is a linear mixture of the state's colours.
+
+Deviation: four narrower layers (32, 64, 96, 128 channels in place of 32 to 256), so that a model
+trains on one core and takes 3 MB. The paper trains for 2,000 epochs on a GPU.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from atarilens import paths
+from atarilens.agents import Agent, preprocessing
+from atarilens.play import Trajectory
+
+LATENTS = 100
+WIDTHS = (32, 64, 96, 128)  # channels of the encoder's convolutions
+BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
+MASK_FLOOR = 0.1  # rho: share of the reconstruction loss that all pixels get alike
+# The luma of ITU-R BT.601, as each preprocessing rounds it.
+LUMA = {"luma80": (0.299, 0.587, 0.114)}
+DEFAULT_LUMA = tuple(weight / 16384 for weight in (4899, 9617, 1868))
+ROW_NEEDS = ("agent", "agent_sha256", "preprocessing", "channels", "memory_shape", "sha256")
+
+
+class Autoencoder(nn.Module):
+    """Encoder `[B, C, H, W]` -> mean and log variance `[B, 100]`, and the decoder back.
+
+    Args:
+        channels: C, three per stacked screen.
+        size: (H, W), 80 x 80 or 84 x 84.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int]):
+        super().__init__()
+        self.size = size
+        self.smallest = tuple(-(-side // 16) for side in size)
+        cells = self.smallest[0] * self.smallest[1]
+        inputs = (channels, *WIDTHS[:-1])
+        self.encoder = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(before, after, 3, stride=2, padding=1),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for before, after in zip(inputs, WIDTHS, strict=True)
+            )
+        )
+        self.mean = nn.Linear(WIDTHS[-1] * cells, LATENTS)
+        self.log_variance = nn.Linear(WIDTHS[-1] * cells, LATENTS)
+        self.expand = nn.Linear(LATENTS, WIDTHS[-1] * cells)
+        outputs = (*WIDTHS[-2::-1], channels)
+        layers = []
+        for before, after in zip(WIDTHS[::-1], outputs, strict=True):
+            layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1))
+            if after != channels:
+                layers += [nn.BatchNorm2d(after), nn.ReLU()]
+        self.decoder = nn.Sequential(*layers, nn.Sigmoid())
+
+    def encode(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log variance `[B, 100]` of states `[B, C, H, W]` in [0, 1]."""
+        hidden = self.encoder(states).flatten(1)
+        return self.mean(hidden), self.log_variance(hidden)
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return states `[B, C, H, W]` in [0, 1] of latents `[B, 100]`."""
+        hidden = self.expand(latent).unflatten(1, (WIDTHS[-1], *self.smallest))
+        states = self.decoder(F.relu(hidden))
+        top, left = ((have - want) // 2 for have, want in zip(states.shape[2:], self.size))
+        return states[:, :, top : top + self.size[0], left : left + self.size[1]]
+
+
+@dataclass(frozen=True)
+class StateModel:
+    """An autoencoder of one agent's states, and what synthesis needs beside it.
+
+    Attributes:
+        network: the autoencoder; eval mode, float32, on the CPU.
+        memories: `[m, k, M]` float32, memories that entered steps of the agent's own play: the
+            agent reads each synthesised state with one of them. `[m, 0, 0]` without a memory.
+        facts: its row: agent, agent_sha256, preprocessing, training.
+    """
+
+    network: Autoencoder
+    memories: np.ndarray
+    facts: dict
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "StateModel":
+        """Load a model by the name of its agent (`data/states`), or from a path.
+
+        Raises:
+            FileNotFoundError: if there is no such model.
+            ValueError: if the row or the weights are damaged, or do not belong together.
+        """
+        path = Path(name_or_path)
+        path = path if path.suffix or len(path.parts) > 1 else paths.STATES / path.name
+        row_file, weights = path.with_suffix(".yml"), path.with_suffix(".safetensors")
+        if not (row_file.is_file() and weights.is_file()):
+            known = ", ".join(list_state_models()) or "none"
+            raise FileNotFoundError(
+                f"there is no state model {str(name_or_path)!r} (a .safetensors file and its "
+                f".yml row); known: {known}"
+            )
+        try:
+            row = yaml.safe_load(row_file.read_bytes())
+            missing = [key for key in ROW_NEEDS if key not in row]
+        except (yaml.YAMLError, TypeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{row_file} is not the row of a state model: {error}") from error
+        if missing:
+            raise ValueError(f"{row_file} lacks {', '.join(missing)}")
+        content = weights.read_bytes()
+        found = hashlib.sha256(content).hexdigest()
+        if found != row["sha256"]:
+            raise ValueError(
+                f"{weights} is damaged or another file: its sha256 is {found}, expected "
+                f"{row['sha256']}"
+            )
+        try:
+            tensors = {name: value.float() for name, value in load_tensors(content).items()}
+            memories = tensors.pop("memories").numpy().reshape(-1, *row["memory_shape"])
+            network = Autoencoder(row["channels"], preprocessing(row["preprocessing"]).shape[1:])
+            network.load_state_dict(tensors, strict=False)
+        except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{weights} holds no state model: {error}") from error
+        return cls(network.eval().requires_grad_(False), memories, row)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `<path>.safetensors` (float16) and `<path>.yml`; the row comes last.
+
+        Returns:
+            The path of the weights.
+        """
+        weights, row_file = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".yml")
+        state = self.network.state_dict()
+        tensors = {
+            name: value.half().contiguous() for name, value in state.items() if "num_batches" not in name
+        }
+        tensors["memories"] = torch.from_numpy(self.memories).half().reshape(len(self.memories), -1)
+        content = save_tensors(tensors)
+        row = self.facts | {
+            "channels": self.network.decoder[-2].out_channels,
+            "memory_shape": list(self.memories.shape[1:]),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        with paths.whole_file(weights) as beside:
+            beside.write_bytes(content)
+        with paths.whole_file(row_file) as beside:
+            beside.write_text(yaml.safe_dump(row, sort_keys=False))
+        return weights
+
+    def require(self, agent: Agent) -> None:
+        """Raise ValueError if this model was not trained for this very agent."""
+        wanted = self.facts["agent"], self.facts["agent_sha256"]
+        if (agent.name, agent.facts.get("sha256")) != wanted:
+            raise ValueError(
+                f"the state model is of agent {wanted[0]!r} (sha256 {wanted[1][:12]}…), received "
+                f"agent {agent.name!r} (sha256 {str(agent.facts.get('sha256'))[:12]}…)"
+            )
+
+    @torch.no_grad()
+    def reconstruct(self, states: np.ndarray, batch: int = 64) -> np.ndarray:
+        """Return what the autoencoder makes of states `[n, C, H, W]`, without noise."""
+        parts = torch.from_numpy(states).split(batch)
+        return torch.cat([self.network.decode(self.network.encode(p)[0]) for p in parts]).numpy()
+
+
+def list_state_models() -> list[str]:
+    """Return the names of the shipped state models, sorted."""
+    return sorted(row.stem for row in paths.STATES.glob("*.yml"))
+
+
+def states_of(agent: Agent, frames: np.ndarray, episode: np.ndarray | None = None) -> np.ndarray:
+    """Return what an agent is shown as states: its region and resolution, in colour.
+
+    Args:
+        agent: whose region, resolution and number of stacked screens are used.
+        frames: `[T, 210, 160, 3]` uint8, in the order of play.
+        episode: `[T]` int; stacks do not reach into an earlier episode. One episode by default.
+
+    Returns:
+        `[T, 3 n, H, W]` float32 in [0, 1], the newest of the n stacked screens last. Each pixel is
+        the mean colour of the part of the screen that it covers.
+    """
+    top, bottom, left, right = agent.region
+    field = frames[:, top:bottom, left:right]
+    height, width = agent.preprocessing.shape[1:]
+    rows, columns = (
+        torch.from_numpy(_averaging(field.shape[1 + axis], side))
+        for axis, side in enumerate((height, width))
+    )
+    colours = np.empty((len(frames), 3, height, width), np.float32)
+    for t, screen in enumerate(field):
+        planes = torch.from_numpy(screen.transpose(2, 0, 1).astype(np.float32))
+        colours[t] = (rows @ planes @ columns.T / 255).numpy()
+    count = agent.preprocessing.screens
+    if count == 1:
+        return colours
+    episode = np.zeros(len(frames), int) if episode is None else episode
+    first = np.array([np.flatnonzero(episode == number)[0] for number in episode])
+    steps = np.arange(len(frames))
+    stacked = [colours[np.maximum(steps - back, first)] for back in range(count - 1, -1, -1)]
+    return np.concatenate(stacked, axis=1)
+
+
+def observations_of(agent: Agent, states: Tensor) -> Tensor:
+    """Return the observations `[B, n, H, W]` of states `[B, 3 n, H, W]`, differentiable.
+
+    Equal to `agent.preprocess` of the screen to 1e-6 for luma80; within 1/255 for area84, which
+    rounds to whole grey levels.
+    """
+    weights = torch.tensor(LUMA.get(agent.preprocessing.name, DEFAULT_LUMA), dtype=states.dtype)
+    planes = states.unflatten(1, (-1, 3))
+    return (planes * weights[:, None, None]).sum(2)
+
+
+def read(agent: Agent, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return action logits `[B, A]` and values `[B]` (or None) of states, differentiable."""
+    action_logits, values, _ = agent.network(observations_of(agent, states), memory)
+    return action_logits, values
+
+
+def attention_masks(
+    agent: Agent, states: Tensor, memory: Tensor, floor: float = MASK_FLOOR
+) -> Tensor:
+    """Return how much each pixel's reconstruction counts: `[B, 1, H, W]`, summing to 1.
+
+    The mask is the magnitude of the gradient of the largest action logit by the state, summed
+    over channels, averaged over 5 x 5 px and divided by its sum (section "Method", equation 2).
+    Deviation: the gradient in place of guided backpropagation, which is defined for ReLU alone;
+    the paper's recurrent network has ELU. Deviation: every pixel gets the share `floor` / (H W)
+    on top, because a mask that is zero on most of the background leaves it undefined.
+
+    Args:
+        agent: whose network is asked; it must allow gradients of its input.
+        states: `[B, 3 n, H, W]`.
+        memory: `[B, k, M]` entering those steps.
+        floor: rho in [0, 1]; 0 is the paper's.
+    """
+    states = states.detach().requires_grad_(True)
+    with torch.enable_grad():
+        action_logits, _ = read(agent, states, memory)
+        (gradient,) = torch.autograd.grad(action_logits.max(1).values.sum(), states)
+    mask = F.avg_pool2d(gradient.abs().sum(1, keepdim=True), BLUR, stride=1, padding=BLUR // 2)
+    total = mask.sum((1, 2, 3), keepdim=True)
+    pixels = mask[0].numel()
+    even = torch.full_like(mask, 1 / pixels)
+    mask = torch.where(total > 0, mask / total.clamp_min(1e-30), even)
+    return (1 - floor) * mask + floor * even
+
+
+def sources(trajectory: Trajectory, count: int, seed: int = 0) -> np.ndarray:
+    """Draw steps `[count]` of a trajectory, without repetition, increasing."""
+    generator = np.random.default_rng(seed)
+    count = min(count, len(trajectory))
+    return np.sort(generator.choice(len(trajectory), count, replace=False))
+
+
+def _averaging(size: int, target: int) -> np.ndarray:
+    """Return `[target, size]` float32 whose product averages `size` pixels over `target` areas."""
+    edges = np.arange(target + 1) * size / target
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    overlap = np.maximum(overlap, 0)
+    return (overlap / overlap.sum(1, keepdims=True)).astype(np.float32)
