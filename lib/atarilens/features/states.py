@@ -80,7 +80,9 @@ class Autoencoder(nn.Module):
         """Return states `[B, C, H, W]` in [0, 1] of latents `[B, 100]`."""
         hidden = self.expand(latent).unflatten(1, (WIDTHS[-1], *self.smallest))
         states = self.decoder(F.relu(hidden))
-        top, left = ((have - want) // 2 for have, want in zip(states.shape[2:], self.size))
+        top, left = (
+            (have - want) // 2 for have, want in zip(states.shape[2:], self.size, strict=True)
+        )
         return states[:, :, top : top + self.size[0], left : left + self.size[1]]
 
 
@@ -148,7 +150,9 @@ class StateModel:
         weights, row_file = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".yml")
         state = self.network.state_dict()
         tensors = {
-            name: value.half().contiguous() for name, value in state.items() if "num_batches" not in name
+            name: value.half().contiguous()
+            for name, value in state.items()
+            if "num_batches" not in name
         }
         tensors["memories"] = torch.from_numpy(self.memories).half().reshape(len(self.memories), -1)
         content = save_tensors(tensors)

@@ -101,9 +101,7 @@ def target_loss(target: str | Target, action_meanings: list[str], has_critic: bo
     known: dict[str, Target] = {
         "best": lambda q, value: -value if has_critic else -soft_minimum(q, sharpness(q)),
         "worst": lambda q, value: value if has_critic else soft_maximum(q, sharpness(q)),
-        "critical": lambda q, value: (
-            soft_minimum(q, sharpness(q)) - soft_maximum(q, sharpness(q))
-        ),
+        "critical": lambda q, value: soft_minimum(q, sharpness(q)) - soft_maximum(q, sharpness(q)),
         "sum-high": lambda q, value: -q.sum(-1),
         "sum-low": lambda q, value: q.sum(-1),
     }

@@ -3,6 +3,7 @@
 Source: Rupprecht, Ibrahim and Pal (2020), section "Method", equations 1 to 3.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -189,7 +190,7 @@ def train_state_model(
     before = seconds
     with tqdm(total=settings.epochs, initial=epoch, unit="epoch", disable=not progress) as bar:
         while epoch < settings.epochs and time.monotonic() - began < max_seconds:
-            rate = settings.learning_rate * (1 + np.cos(np.pi * epoch / settings.epochs)) / 2
+            rate = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = rate
             means = []
@@ -208,7 +209,7 @@ def train_state_model(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                means.append([float(part) for part in found])
+                means.append([part.item() for part in found])
             epoch += 1
             seconds = before + time.monotonic() - began
             if time.monotonic() - saved > SAVE_EVERY or epoch == settings.epochs:
