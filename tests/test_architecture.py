@@ -28,7 +28,8 @@ MOST_ENTRIES = 10  # on a level of lib/, not counting __init__.py and __main__.p
 # A smoke alarm, no reason to write densely: the commit that raises a number says why.
 MOST_LINES = {"atarilens": 7_500, "atarilens.apps": 2_300, "compendium": 4_000}
 WALLED_OFF = "atarilens.saliency.fast"  # counts for nobody
-SALIENCY_MAY_IMPORT = {"numpy", "torch", "scipy", "tqdm", "joblib", "numba", "llvmlite", "captum"}
+SALIENCY_MAY_IMPORT = {"PIL", "captum", "joblib", "llvmlite", "numba", "numpy", "scipy", "torch"}
+SALIENCY_MAY_IMPORT |= {"tqdm"}
 NEVER = {"torchvision", "cv2", "gym", "moviepy", "ocatari", "pytorch_grad_cam"}
 
 

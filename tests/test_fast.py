@@ -120,23 +120,21 @@ def test_a_weight_that_changes_is_noticed(network):
 
 
 def test_other_networks_take_the_plain_path(network):
-    class Other(RecurrentActorCritic):
-        """Another network under another name."""
-
     class Lookalike(RecurrentActorCritic):
-        """The same layers, used differently: only its numbers tell."""
+        """The same layers, used differently: only its outputs differ."""
 
         def encode(self, observation):
             return super().encode(observation).relu()
 
-    Lookalike.__name__ = "RecurrentActorCritic"
     observations, memory = moments(network, 2)
     hooked = lively(network.cell)
     hooked.conv1.register_forward_hook(lambda module, inputs, output: output * 2)
     strided = lively(network.cell)
     strided.conv2 = nn.Conv2d(32, 32, 3, stride=2, padding=1, padding_mode="circular")
-    others = [Other(5, network.cell), Lookalike(5, network.cell), hooked, strided]
-    others[1].load_state_dict(network.state_dict())
+    scaled = lively(network.cell)
+    scaled.temperature = nn.Parameter(torch.ones(()))
+    others = [Lookalike(5, network.cell), hooked, strided, scaled]
+    others[0].load_state_dict(network.state_dict())
     for other in others:
         other.eval()
         automatic = perturbation_saliency(other, observations, memory, stride=20)
@@ -144,6 +142,22 @@ def test_other_networks_take_the_plain_path(network):
         np.testing.assert_array_equal(automatic.actor_grid, plain.actor_grid)
         with pytest.raises(ValueError, match="method 'fast' needs the paper's network on a CPU"):
             perturbation_saliency(other, observations, memory, stride=20, method="fast")
+
+
+def test_the_papers_network_is_recognised_by_its_layers_not_by_its_name(network):
+    class Renamed(RecurrentActorCritic):
+        """The paper's network under another name."""
+
+    renamed = Renamed(5, network.cell)
+    renamed.load_state_dict(network.state_dict())
+    observations, memory = moments(network, 1)
+    maps, expected = (
+        perturbation_saliency(each, observations, memory, stride=20, method="fast")
+        for each in (renamed, network)
+    )
+    np.testing.assert_array_equal(maps.actor_grid, expected.actor_grid)
+    assert not fast.supports(nn.Linear(2, 2))
+    assert not fast.supports(lambda observation, memory: None)
 
 
 def test_unknown_method():

@@ -1,6 +1,7 @@
 """Perturbation saliency: known answers, a plain re-implementation, the original's numbers."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from torch import nn
 
 import atarilens
 from atarilens.agents.networks import RecurrentActorCritic, initialise
-from atarilens.saliency import gaussian_mask, perturb, perturbation_saliency, upsample
+from atarilens.saliency import (
+    gaussian_mask,
+    jacobian_saliency,
+    perturb,
+    perturbation_saliency,
+    upsample,
+)
 from atarilens.saliency.maps import upsample_paper
 from atarilens.saliency.masks import mask_factors
 
@@ -324,7 +331,7 @@ def test_paper_resizing_equals_pillow():
         resized = Image.fromarray(eight_bit).resize(shape[::-1], Image.Resampling.BILINEAR)
         resized = np.asarray(resized, np.float32)
         expected = grid.max() * resized / resized.max()
-        np.testing.assert_allclose(upsample_paper(grid, shape), expected, rtol=1e-6)
+        np.testing.assert_array_equal(upsample_paper(grid, shape), expected.astype(np.float32))
 
 
 def test_paper_convention_squeezes_the_map():
@@ -496,6 +503,80 @@ def test_errors_say_what_was_received(arguments, message):
             values.pop("network"), values.pop("observation"), values.pop("memory"), **values
         )
     assert str(error.value) == message
+
+
+# Plain modules
+
+
+class Plain(nn.Module):
+    """A module of a user's own: it knows nothing of memories."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.actor, self.critic = nn.Linear(400, 3), nn.Linear(400, 1) if value else None
+
+    def forward(self, observation):
+        flat = observation.flatten(1)
+        return (self.actor(flat), self.critic(flat)) if self.critic else self.actor(flat)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_plain_module_is_explained_as_one_of_the_protocol(value):
+    torch.manual_seed(0)
+    module = Plain(value)
+    observation = np.random.default_rng(0).random((2, 1, 20, 20), np.float32)
+
+    def network(observation, memory):
+        outputs = module(observation)
+        return (outputs[0], outputs[1][:, 0], memory) if value else (outputs, None, memory)
+
+    for explain in (perturbation_saliency, jacobian_saliency):
+        maps, expected = explain(module, observation), explain(network, observation)
+        assert expected.actor.max() > 0
+        np.testing.assert_array_equal(maps.actor, expected.actor)
+        np.testing.assert_array_equal(maps.critic, expected.critic)
+    sequence = nn.Sequential(nn.Flatten(), module.actor)
+    maps = perturbation_saliency(sequence, observation)
+    np.testing.assert_array_equal(maps.actor, perturbation_saliency(network, observation).actor)
+    with pytest.raises(ValueError, match=r"memory has shape \(2, 5\), expected \(0, 0\) per"):
+        perturbation_saliency(module, observation[0], np.zeros((2, 5)))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            lambda observation: observation.sum(),
+            r"the network returned \[\], expected logits \[B, A\] or a tuple \(logits, value "
+            r"\[B\]\), being called as network\(observation\)",
+        ),
+        (
+            lambda observation, memory: observation.flatten(1),
+            r"the network returned \[1, 400\], expected a tuple \(logits \[B, A\], value \[B\] or "
+            r"None, memory\), being called as network\(observation, memory\); a module without",
+        ),
+        (
+            lambda observation: {"logits": observation.flatten(1)},
+            "the network returned dict, expected logits",
+        ),
+        (
+            lambda observation: (observation.flatten(1), observation.flatten(1)),
+            r"the network returned a tuple \(\[1, 400\], \[1, 400\]\), expected logits",
+        ),
+    ],
+)
+def test_a_network_that_returns_something_else_is_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        perturbation_saliency(network, np.ones((1, 20, 20), np.float32))
+
+
+@pytest.mark.parametrize("scale", [255, -1])
+def test_an_observation_outside_of_0_to_1_warns(scale):
+    observation = scale * np.eye(20)[None]
+    ends = f"from {min(0, scale)} to {max(0, scale)}, expected [0, 1]"
+    with pytest.warns(UserWarning, match=re.escape(ends)) as caught:
+        perturbation_saliency(Plain(True), observation)
+    assert caught[0].filename.endswith("test_perturbation.py")
 
 
 def test_maps_of_one_decision_have_no_time_axis():

@@ -1,7 +1,11 @@
 """Explain one decision of an agent: pure functions of (network, observation, memory).
 
 A network is a callable `(observation [B, C, H, W], memory [B, k, M]) -> (action_logits [B, A],
-value [B] or None, memory [B, k, M])`. Nothing here knows games, environments, agents or files.
+value [B] or None, memory [B, k, M])`, or a plain module without memory, `observation -> logits`
+or `observation -> (logits, value)`. Observations lie in [0, 1]. A network with the methods
+`encode`, `recur` and `heads` promises that calling it equals `heads(recur(encode(observation),
+memory)[:, 0])`; its convolutions are then computed once for all memories of a decision.
+Nothing here knows games, environments, agents or files.
 """
 
 from atarilens.saliency.jacobian import jacobian_saliency

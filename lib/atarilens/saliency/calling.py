@@ -1,6 +1,8 @@
-"""Call any network of the protocol without leaving a trace in it."""
+"""Call any network without leaving a trace in it."""
 
+import inspect
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
@@ -21,9 +23,10 @@ def as_batch(network, observation, memory) -> tuple[torch.Tensor, torch.Tensor, 
     """Check one decision, or T of them, and give them a batch axis.
 
     Args:
-        network: see `atarilens.saliency`; its `observation_shape` and `memory_shape` are checked
-            against where it has them.
-        observation: `[C, H, W]` or `[T, C, H, W]`, floating point, array or tensor.
+        network: see `atarilens.saliency`. If it has `observation_shape` and `memory_shape`, the
+            arrays must have these shapes.
+        observation: `[C, H, W]` or `[T, C, H, W]`, floating point, array or tensor, in [0, 1]; a
+            value outside of this range causes a warning.
         memory: `[k, M]` or `[T, k, M]`; None for a network without one.
 
     Returns:
@@ -31,7 +34,7 @@ def as_batch(network, observation, memory) -> tuple[torch.Tensor, torch.Tensor, 
         and whether one decision was given.
 
     Raises:
-        ValueError: naming what was received and what is expected.
+        ValueError: if a shape, a dtype or a value is not as described.
     """
     for parameter in getattr(network, "parameters", tuple)():
         if parameter.is_floating_point() and parameter.dtype != torch.float32:
@@ -52,7 +55,15 @@ def as_batch(network, observation, memory) -> tuple[torch.Tensor, torch.Tensor, 
             f"observation has shape {tuple(observation.shape)}, "
             f"expected {tuple(expected)} per decision"
         )
-    shape = getattr(network, "memory_shape", None)
+    low, high = (float(end) + 0.0 for end in observation.aminmax())  # no negative zero
+    if low < 0 or high > 1:
+        warnings.warn(
+            f"observation holds values from {low:.3g} to {high:.3g}, expected [0, 1]: divide grey "
+            "levels by 255, unless this network was trained on such values",
+            UserWarning,
+            stacklevel=3,
+        )
+    shape = (0, 0) if takes_observation_alone(network) else getattr(network, "memory_shape", None)
     count = () if single else (len(observation),)
     if memory is None:
         if shape is not None and 0 not in tuple(shape):
@@ -84,6 +95,63 @@ def _tensor(values, name: str) -> torch.Tensor:
     return tensor
 
 
+def takes_observation_alone(network) -> bool:
+    """Say whether this is a plain module or function, called as `network(observation)`."""
+    try:
+        signature = inspect.signature(getattr(network, "forward", network))
+    except (TypeError, ValueError):  # of a compiled function nothing is known
+        return False
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return True
+    return False
+
+
+def call_network(network, observation: torch.Tensor, memory: torch.Tensor):
+    """Call a network of either kind; see `atarilens.saliency`.
+
+    Args:
+        network: as `perturbation_saliency` takes it.
+        observation: `[B, C, H, W]`.
+        memory: `[B, k, M]`; a plain module does not get it.
+
+    Returns:
+        action_logits `[B, A]`, value `[B]` or None, and the memory `[B, k, M]` of the next step.
+
+    Raises:
+        ValueError: if the network returns something else.
+    """
+    alone = takes_observation_alone(network)
+    returned = network(observation) if alone else network(observation, memory)
+    parts = returned if isinstance(returned, tuple) else (returned,)
+    if alone:
+        parts = {1: (*parts, None, memory), 2: (*parts, memory)}.get(len(parts), ())
+    if len(parts) == 3:
+        logits, value, memory = parts
+        count = len(observation)
+        if getattr(logits, "ndim", 0) == 2 and len(logits) == count:
+            if value is None:
+                return logits, None, memory
+            if getattr(value, "shape", None) in ((count,), (count, 1)):
+                return logits, value.reshape(count), memory
+    expected = (
+        "logits [B, A] or a tuple (logits, value [B]), being called as network(observation)"
+        if alone
+        else "a tuple (logits [B, A], value [B] or None, memory), being called as "
+        "network(observation, memory); a module without memory takes the observation alone"
+    )
+    raise ValueError(f"the network returned {_described(returned)}, expected {expected}")
+
+
+def _described(outputs) -> str:
+    """Describe what a network returned: by shapes, or by the names of types."""
+    if isinstance(outputs, tuple | list):
+        return f"a {type(outputs).__name__} ({', '.join(map(_described, outputs))})"
+    shape = getattr(outputs, "shape", None)
+    return type(outputs).__name__ if shape is None else str(list(shape))
+
+
 def run_network(network, observation, memory, *, batch: int = 32):
     """Run a network over decisions, some at a time, without leaving a trace in it.
 
@@ -102,16 +170,16 @@ def run_network(network, observation, memory, *, batch: int = 32):
             shown = observation[start : start + batch].to(device)
             entering = memory if len(memory) == 1 else memory[start : start + batch]
             entering = entering.expand(len(shown), *entering.shape[1:]).to(device)
-            action_logits, value, _ = network(shown, entering)
+            action_logits, value, _ = call_network(network, shown, entering)
             logits.append(action_logits.cpu())
-            values.append(None if value is None else value.reshape(-1).cpu())
+            values.append(None if value is None else value.cpu())
     found = None if values[0] is None else torch.cat(values).numpy()
     return torch.cat(logits).numpy(), found
 
 
 @contextmanager
 def untouched(network):
-    """Run the network in eval mode and plain float32, then put every mode and switch back."""
+    """Run the network in eval mode and plain float32, then restore every mode and setting."""
     modes = [(module, module.training) for module in getattr(network, "modules", tuple)()]
     switches = (
         torch.backends.cuda.matmul,

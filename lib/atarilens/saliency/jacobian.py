@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from atarilens.saliency.calling import as_batch, device_of, untouched
+from atarilens.saliency.calling import as_batch, call_network, device_of, untouched
 from atarilens.saliency.maps import SaliencyMaps
 
 BATCH = 32  # decisions per backward pass
@@ -12,22 +12,22 @@ BATCH = 32  # decisions per backward pass
 def jacobian_saliency(network, observation, memory=None, *, absolute: bool = False) -> SaliencyMaps:
     """Score how steeply the heads depend on each pixel of an observation.
 
-    As the original notebook defines it: the gradient of the logits z, each weighted by its own
-    value (not by its probability), and the gradient of the value V, both squared:
+    The original notebook weights the gradient of each logit z_k by the logit itself (not by its
+    probability), takes the gradient of the value V as it is, and squares both:
 
         actor(I) = (sum_k z_k dz_k / dI)^2        critic(I) = (dV / dI)^2
 
-    Not smoothed, not normalised; the two are in different units. Parameters, their gradients and
-    modes are left as they were.
+    The maps are neither smoothed nor normalised, and their units differ. Parameters, their
+    gradients and modes stay as they were.
 
-    Deviation: pass the memory that ENTERS the step; the notebook's is a step stale, and so are the
-    logits that it weights with.
+    Deviation: pass the memory that ENTERS the step; the notebook uses the memory and the logits of
+    the step before.
 
     Args:
         network: see `perturbation_saliency`.
-        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1].
+        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1]; values outside cause a warning.
         memory: `[k, M]` or `[T, k, M]`; may be None for a network without memory.
-        absolute: the plain gradient instead, |dz_a / dI| of the most probable action a and
+        absolute: return the plain gradient instead, |dz_a / dI| of the most probable action a and
             |dV / dI| (Simonyan et al. 2014; Wang et al. 2016).
 
     Returns:
@@ -35,10 +35,11 @@ def jacobian_saliency(network, observation, memory=None, *, absolute: bool = Fal
         `actor` their sum; grids equal the maps.
 
     Raises:
-        ValueError: where a shape or dtype is not as described.
+        ValueError: if a shape or dtype is not as described.
 
     Reference:
-        Greydanus et al. (2018), section 3.2 and figure on Jacobian saliency; arXiv:1711.00138.
+        Greydanus et al. (2018), ICML, section 3 (saliency) and figure 1;
+        arXiv:1711.00138.
     """
     observation, memory, single = as_batch(network, observation, memory)
     parts = [
@@ -59,7 +60,7 @@ def _gradients(network, observation, memory, absolute):
     device = device_of(network)
     with untouched(network), torch.enable_grad():
         observation = observation.to(device).clone().requires_grad_()
-        logits, value, _ = network(observation, memory.to(device).clone())
+        logits, value, _ = call_network(network, observation, memory.to(device).clone())
         weights = logits.detach()
         if absolute:
             weights = torch.nn.functional.one_hot(weights.argmax(1), logits.shape[1]).to(logits)

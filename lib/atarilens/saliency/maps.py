@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
+from PIL import Image
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,9 @@ def _interpolation(size: int, stride: int) -> np.ndarray:
 def upsample_paper(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize scores as the original code does: 8 bits, bilinear, as if the grid filled the image.
 
-    It calls `scipy.misc.imresize`, gone since SciPy 1.3: scores are scaled to 0..255 and rounded,
-    resized with Pillow's fixed-point bilinear filter (each of the two passes rounds to 8 bits),
-    and scaled so that the maximum is that of the scores again.
+    The original calls `scipy.misc.imresize`, gone since SciPy 1.3, which scales the scores to
+    0..255, rounds them, and resizes them with Pillow. The map is then scaled so that its maximum
+    is that of the scores again.
     Deviation: a grid of zeros gives zeros, where the original divides 0 by 0.
 
     Args:
@@ -90,30 +91,11 @@ def upsample_paper(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     grid = np.asarray(grid, np.float64)
     maps = np.empty((*grid.shape[:-2], *shape), np.float32)
-    rows = _pillow_bilinear(grid.shape[-2], shape[0])
-    columns = _pillow_bilinear(grid.shape[-1], shape[1])
     for index in np.ndindex(grid.shape[:-2]):
         scores = grid[index]
         low, high = scores.min(), scores.max()
         eight_bit = ((scores - low) * (255.0 / ((high - low) or 1.0)) + 0.5).astype(np.uint8)
-        for weights in (columns, rows):  # horizontally, then vertically: two swapped passes
-            total = weights @ eight_bit.T.astype(np.int64) + (1 << 21)
-            eight_bit = np.clip(total >> 22, 0, 255).astype(np.uint8)
-        resized = eight_bit.astype(np.float32)
+        image = Image.fromarray(eight_bit).resize(shape[::-1], Image.Resampling.BILINEAR)
+        resized = np.asarray(image, np.float32)
         maps[index] = high * resized / (resized.max() or 1.0)
     return maps
-
-
-def _pillow_bilinear(n: int, size: int) -> np.ndarray:
-    """Return Pillow's `[size, n]` integer weights (22 fraction bits) of bilinear resizing."""
-    scale = n / size
-    support = max(scale, 1.0)
-    weights = np.zeros((size, n), np.int64)
-    for pixel in range(size):
-        centre = (pixel + 0.5) * scale
-        first = max(int(centre - support + 0.5), 0)
-        last = min(int(centre + support + 0.5), n)
-        distance = np.abs(np.arange(first, last) - centre + 0.5) / support
-        triangle = np.clip(1.0 - distance, 0.0, None)
-        weights[pixel, first:last] = (triangle / triangle.sum() * (1 << 22) + 0.5).astype(np.int64)
-    return weights

@@ -1,11 +1,11 @@
-"""Saliency of the memory: how far the actor moves when what it remembers is perturbed."""
+"""Saliency of the memory: how far the decision moves if the memory is perturbed."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from atarilens.saliency.calling import as_batch, device_of, untouched
+from atarilens.saliency.calling import as_batch, call_network, device_of, untouched
 
 BATCH = 32  # decisions per forward pass; more of them spill the caches
 PARTS = {1: ("h",), 2: ("h", "c", "both")}
@@ -18,7 +18,7 @@ class MemorySaliency:
     Attributes:
         logits: 1/2 ||change of the action logits||^2, float32, `[T]` or a scalar array.
         probabilities: 1/2 ||change of the action probabilities||^2, likewise, at most 1.
-        value: 1/2 (change of the value)^2, likewise; None where the network has no value.
+        value: 1/2 (change of the value)^2, likewise; None if the network has no value.
     """
 
     logits: dict[str, np.ndarray]
@@ -37,13 +37,13 @@ def memory_saliency(
 ) -> MemorySaliency:
     """Score how far the agent's decision moves when the memory that enters the step is perturbed.
 
-    Deviation: the published code scales c alone (`blur_memory`) and never calls it; here h, c and
-    both are scored, as published checkpoints with a GRU have no c. The squared change of the
-    probabilities stands beside that of the logits, since logits can move together unfelt.
+    Deviation: the published code has a function that scales c alone (`blur_memory`) and never
+    calls it. This one scores h, c and both, because published checkpoints with a GRU have no c. It
+    also scores the probabilities, because a change common to all logits changes no probability.
 
     Args:
         network: see `perturbation_saliency`; its memory is `[1, M]` (GRU) or `[2, M]` (LSTM: h, c).
-        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1].
+        observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1]; values outside cause a warning.
         memory: `[k, M]` or `[T, k, M]`, entering the step.
         scale: factor on the perturbed part.
         direction: "scale" multiplies; "random", the control, adds a vector of random direction
@@ -54,10 +54,10 @@ def memory_saliency(
         Scores `[T]`, or scalars, by part.
 
     Raises:
-        ValueError: where a shape or a parameter is not as described.
+        ValueError: if a shape or a parameter is not as described.
 
     Reference:
-        Greydanus et al. (2018), section on memory saliency; arXiv:1711.00138.
+        Greydanus et al. (2018), ICML, section 4.7 (memory); arXiv:1711.00138.
     """
     if direction not in ("scale", "random"):
         raise ValueError(f"direction is {direction!r}, expected 'scale' or 'random'")
@@ -104,10 +104,10 @@ def memory_saliency(
 def _outputs(network, observation, states) -> list[tuple]:
     """Return logits `[T, A]`, probabilities `[T, A]`, value `[T, 1]` or None for each memory.
 
-    Of the paper's network, what comes before the memory is computed once for all of them.
+    A network with `encode`, `recur` and `heads` encodes each observation once for all memories.
     """
     device = device_of(network)
-    split = network.__class__.__name__ == "RecurrentActorCritic"
+    split = all(hasattr(network, name) for name in ("encode", "recur", "heads"))
     found = [([], []) for _ in states]
     for start in range(0, len(observation), BATCH):
         steps = slice(start, start + BATCH)
@@ -118,7 +118,7 @@ def _outputs(network, observation, states) -> list[tuple]:
             if split:
                 action_logits, value = network.heads(network.recur(encoding, entering)[:, 0])
             else:
-                action_logits, value, _ = network(shown, entering)
+                action_logits, value, _ = call_network(network, shown, entering)
             logits.append(action_logits.cpu())
             values.append(None if value is None else value.reshape(-1, 1).cpu())
     joined = [(torch.cat(logits), None if v[0] is None else torch.cat(v)) for logits, v in found]

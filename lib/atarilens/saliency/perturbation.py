@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from atarilens.saliency import batched
 from atarilens.saliency.calling import (
     as_batch,
+    call_network,
     device_of,
     one_torch_thread,
+    run_on_threads,
     torch_threads,
     untouched,
 )
@@ -21,6 +22,9 @@ from atarilens.saliency.masks import blur_matrix, mask_factors
 
 FRAMES_PER_CHUNK = 8  # fixed, so that results do not depend on who computes which chunk
 METHODS = ("auto", "fast", "torch")
+CPU_BATCH = 16  # masks; more of them spill the caches
+CUDA_BYTES = 4 << 30  # memory budget of a batch on a GPU
+ACTIVATIONS = 64  # bytes that a network is taken to need per byte of observation
 
 
 @dataclass(frozen=True)
@@ -56,26 +60,27 @@ def perturbation_saliency(
     """Score how far blurring each region of an observation moves the actor and the critic.
 
     Around each centre (i, j) of a grid, the observation I is mixed with a blurred copy of itself
-    under a Gaussian mask M that is 1 at its centre, and the score is half the squared distance
-    that a head's output f moves (actor: action logits before the softmax; critic: value):
+    under a Gaussian mask M that is 1 at its centre. The score is half the squared distance that
+    a head's output f moves (actor: action logits before the softmax; critic: value):
 
         Phi(I; i, j) = I * (1 - M(i, j)) + blur(I) * M(i, j)
         S(i, j)      = 1/2 * || f(I) - f(Phi(I; i, j)) ||^2
 
     Blurring removes information without adding a new edge. Only the observation is perturbed: the
-    memory stays as it entered the step, so the map answers "what matters now". Both heads are read
-    from the same forward pass. Computed in float32 (TF32 off) in eval mode; parameters, gradients,
-    modes, hooks and random state are left as they were. For a Q-network the actor's map is that of
-    the Q-values, the critic's that of their maximum.
+    memory stays as it entered the step, so the map answers "what matters now". One forward pass
+    per mask serves both heads. The network runs in float32 (TF32 off) and in eval mode; parameters,
+    gradients, modes, hooks and random state stay as they were. For a Q-network the actor's map is
+    that of the Q-values, and the critic's that of their maximum.
 
     Deviation: pass the memory that ENTERS the step (`trajectory.memory[t]`); the original code
-    uses one that is a step stale.
+    uses the memory of the step before.
 
     Args:
         network: `(observation [B, C, H, W], memory [B, k, M]) -> (action_logits [B, A], value [B]
-            or None, memory)`, float32, on any device.
-        observation: `[C, H, W]`, or `[T, C, H, W]` for T decisions, in [0, 1], as preprocessed for
-            this agent; array or tensor.
+            or None, memory)`, or a plain module without memory, called as `network(observation)`,
+            that returns the logits or (logits, value); float32, on any device.
+        observation: `[C, H, W]`, or `[T, C, H, W]` for T decisions, as preprocessed for this agent;
+            array or tensor. Its range is [0, 1]; values outside cause a warning.
         memory: `[k, M]` or `[T, k, M]`; may be None for a network without memory.
         stride: px between neighbouring centres; ceil(H / stride) * ceil(W / stride) forward passes.
         mask_sigma: px, standard deviation of the mask.
@@ -83,8 +88,8 @@ def perturbation_saliency(
         convention: "corrected", or "paper" for the original's arithmetic: the grid has
             int(H / stride) + 1 rows, the last of them zeros, and is resized in 8 bits as if it
             filled the image.
-        centred: take the mean over actions off the change of the logits, so that a change common
-            to all of them, which no probability feels, counts nothing.
+        centred: subtract the mean over actions from the change of the logits, so that a change
+            common to all of them, which alters no probability, counts nothing.
         per_channel: perturb one channel (stacked screen) at a time, at C times the cost;
             `actor_channels` `[C, H, W]` then holds their maps and `actor` the sum. Otherwise all
             channels are perturbed together.
@@ -93,8 +98,8 @@ def perturbation_saliency(
         threads: CPU threads (default: torch's number, or one where joblib runs several jobs).
             Never changes the map.
         method: "torch" computes every mask in full, in batches, for any network. "fast" is for the
-            paper's network on a CPU: it recomputes exactly what each mask reaches, with compiled
-            kernels, and agrees within 1e-4 of a grid's maximum. "auto" takes it where it can.
+            paper's network on a CPU: compiled kernels recompute exactly what each mask reaches, and
+            agree within 1e-4 of a grid's maximum. "auto" uses "fast" for that network.
         progress: show a bar over decisions.
 
     Returns:
@@ -103,11 +108,11 @@ def perturbation_saliency(
         chunks go to that backend, with bit-equal results.
 
     Raises:
-        ValueError: where a shape, a dtype or a parameter is not as described.
+        ValueError: if a shape, a dtype or a parameter is not as described.
 
     Reference:
-        Greydanus et al. (2018), "Visualizing and Understanding Atari Agents", section 3.2,
-        equations 1 and 2; arXiv:1711.00138.
+        Greydanus et al. (2018), "Visualizing and Understanding Atari Agents", ICML, section 3
+        (saliency), equations 1 to 4; arXiv:1711.00138.
     """
     if convention not in ("corrected", "paper"):
         raise ValueError(f"convention is {convention!r}, expected 'corrected' or 'paper'")
@@ -186,22 +191,91 @@ def score_frames(network, observation, memory, settings: Settings):
         blurred = (vertical @ observation.double() @ horizontal.T).float()
         arguments = (network, observation, memory, blurred - observation, factors, settings)
         grids = None if settings.method == "torch" else _score_fast(*arguments)
-        return batched.score(*arguments) if grids is None else grids
+        return _score_batches(*arguments) if grids is None else grids
 
 
 def _score_fast(network, observation, memory, difference, factors, settings):
-    """Return what `batched.score` would, from the fast path, or None where that cannot be had."""
+    """Return the grids from the fast path, or None if it does not compute this network."""
     try:
         from atarilens.saliency import fast  # needs Numba, and takes a second to import
 
         grids = fast.score(network, observation, memory, difference, factors, settings)
         reason = "the paper's network on a CPU, with channels together"
-    except Exception as error:  # of Numba or LLVM: it must not cost the user the map
+    except Exception as error:  # Numba's or LLVM's: the user gets the map all the same
         warnings.warn(f"the fast path failed, using PyTorch: {error}", RuntimeWarning, stacklevel=2)
         grids, reason = None, f"kernels that compile ({error})"
     if grids is None and settings.method == "fast":
         raise ValueError(f"method 'fast' needs {reason}; use 'auto' or 'torch'")
     return grids
+
+
+def _score_batches(network, observation, memory, difference, factors, settings):
+    """Score every mask of every frame with PyTorch, for any network on any device.
+
+    Args:
+        network: called in the mode that it is in.
+        observation: `[T, C, H, W]` float32 on the network's device.
+        memory: `[T, k, M]` float32, likewise.
+        difference: `[T, C, H, W]` float32, likewise: blurred minus observation.
+        factors: of the masks, see `masks.mask_factors`.
+        settings: how to perturb.
+
+    Returns:
+        Grids `[T, passes, n, m]` float32 of actor and critic (None without a value); passes is C
+        if channels are perturbed one by one, else 1.
+    """
+    device = observation.device
+    frames, channels = observation.shape[:2]
+    rows, columns, scale = (torch.from_numpy(factor).to(device) for factor in factors)
+    (n, m), masks = scale.shape, scale.numel()
+    passes = range(channels) if settings.per_channel else [slice(None)]
+    base_logits, base_value, _ = call_network(network, observation, memory)
+    actor = torch.empty(frames, len(passes), masks, device=device)
+    critic = None if base_value is None else torch.empty_like(actor)
+
+    def score_batch(unit) -> None:
+        """Score some masks of some frames, on one channel or on all."""
+        ts, (k, channel), batch = unit
+        i, j = torch.unravel_index(torch.arange(batch.start, batch.stop, device=device), (n, m))
+        mask = (rows[0, i] * scale[i, j, None])[:, :, None] * columns[0, j][:, None]
+        mask = mask.addcmul_((rows[1, i] * scale[i, j, None])[:, :, None], columns[1, j][:, None])
+        some = difference[ts]
+        if settings.per_channel:
+            some = torch.zeros_like(some)
+            some[:, channel] = difference[ts, channel]
+        # [t, B, H, W, C]: channels lie innermost in memory, even a single one
+        perturbed = torch.addcmul(
+            observation[ts].movedim(1, 3)[:, None],
+            some.movedim(1, 3)[:, None],
+            mask[None, ..., None],
+        ).flatten(0, 1)
+        moments = len(observation[ts])
+        repeated = memory[ts].repeat_interleave(len(mask), 0)
+        logits, value, _ = call_network(network, perturbed.permute(0, 3, 1, 2), repeated)
+        change = logits.reshape(moments, len(mask), -1) - base_logits[ts, None]
+        if settings.centred:
+            change = change - change.mean(2, keepdim=True)
+        actor[ts, k, batch] = 0.5 * change.square().sum(2)
+        if critic is not None:
+            change = value.reshape(moments, -1) - base_value[ts].reshape(-1, 1)
+            critic[ts, k, batch] = 0.5 * change.square()
+
+    size, together = settings.batch_size or CPU_BATCH, 1
+    if device.type != "cpu":
+        fitting = CUDA_BYTES // (ACTIVATIONS * observation[0].nbytes)
+        size = settings.batch_size or max(1, min(masks, fitting))
+        together = max(1, fitting // size)  # frames
+    units = [
+        (slice(t, t + together), chosen, slice(start, min(start + size, masks)))
+        for t in range(0, frames, together)
+        for chosen in enumerate(passes)
+        for start in range(0, masks, size)
+    ]
+    run_on_threads(score_batch, units, settings.threads if device.type == "cpu" else 1)
+    return tuple(
+        None if grid is None else grid.cpu().numpy().reshape(frames, len(passes), n, m)
+        for grid in (actor, critic)
+    )
 
 
 def _check_positive(**values) -> None:

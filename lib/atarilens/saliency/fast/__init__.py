@@ -18,6 +18,8 @@ from atarilens.saliency.fast.kernels import CHANNELS, KERNEL, LAYERS, PANEL
 
 BLOCK = 64  # masks per unit of work; fixed, so that threads cannot change a result
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4")
+CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
+HEADS = ("actor_linear", "critic_linear")
 DEPTHS = np.array((1, CHANNELS, CHANNELS, CHANNELS))  # input channels of each
 
 _packed: WeakKeyDictionary = WeakKeyDictionary()
@@ -61,41 +63,37 @@ class Grid(NamedTuple):
 
 
 def supports(network) -> bool:
-    """Say whether this is, layer for layer and unhooked, the network that the kernels compute."""
-    if not isinstance(network, nn.Module) or network.__class__.__name__ != "RecurrentActorCritic":
+    """Say whether a network has the layers, parameters and shapes that the kernels compute.
+
+    `score` also compares the outputs, because other code can use the same layers in another way.
+    """
+    if not isinstance(network, nn.Module):
         return False
     modules = dict(network.named_modules())
-    cell = modules.get("lstm") or modules.get("gru")
-    if not isinstance(cell, nn.LSTMCell | nn.GRUCell) or not cell.bias:
-        return False
-    if set(modules) != {
-        "",
-        *CONVOLUTIONS,
-        *({"lstm", "gru"} & set(modules)),
-        "actor_linear",
-        "critic_linear",
-    }:
+    cell = "gru" if "gru" in modules else "lstm"
+    kinds = {"": type(network), **dict.fromkeys(CONVOLUTIONS, nn.Conv2d), cell: CELLS[cell]}
+    kinds |= dict.fromkeys(HEADS, nn.Linear)
+    if {name: type(module) for name, module in modules.items()} != kinds:
         return False
     hooks = ("_forward_hooks", "_forward_pre_hooks", "parametrizations")
     if any(getattr(module, hook, None) for module in modules.values() for hook in hooks):
         return False
-    expected = [
-        (nn.Conv2d, depth, CHANNELS, (3, 3), (2, 2), (1, 1), (1, 1), 1, "zeros") for depth in DEPTHS
-    ]
-    return expected == [
-        (
-            type(layer),
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.groups,
-            layer.padding_mode,
-        )
-        for layer in map(network.get_submodule, CONVOLUTIONS)
-    ]
+    for layer in map(modules.get, CONVOLUTIONS):
+        geometry = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        if geometry != ((3, 3), (2, 2), (1, 1), (1, 1)) or layer.padding_mode != "zeros":
+            return False
+    channels, side, width = getattr(network, "observation_shape", (0, 0, 0))
+    units, gates = modules[cell].hidden_size, 3 if cell == "gru" else 4
+    pixels = (-(-side // 2**LAYERS)) ** 2
+    shapes = {f"{cell}.weight_ih": (gates * units, CHANNELS * pixels)}
+    shapes |= {f"{cell}.weight_hh": (gates * units, units)}
+    shapes |= dict.fromkeys((f"{cell}.bias_ih", f"{cell}.bias_hh"), (gates * units,))
+    for name, depth in zip(CONVOLUTIONS, DEPTHS, strict=True):
+        shapes |= {f"{name}.weight": (CHANNELS, depth, KERNEL, KERNEL), f"{name}.bias": (CHANNELS,)}
+    for name, outputs in zip(HEADS, (modules[HEADS[0]].out_features, 1), strict=True):
+        shapes |= {f"{name}.weight": (outputs, units), f"{name}.bias": (outputs,)}
+    found = {name: tuple(array.shape) for name, array in network.state_dict().items()}
+    return (channels, side) == (1, width) and found == shapes and not units % PANEL
 
 
 def pack(network, fresh: bool = False) -> Weights:
@@ -109,10 +107,7 @@ def pack(network, fresh: bool = False) -> Weights:
 
 def _pack(network) -> Weights:
     arrays = {name: value.detach().numpy() for name, value in network.state_dict().items()}
-    height, width = network.observation_shape[1:]
-    if height != width:
-        raise ValueError(f"the fast path needs square observations, received {height} x {width}")
-    sizes = [height]
+    sizes = [network.observation_shape[1]]  # of square pictures
     for _ in range(LAYERS):
         sizes.append((sizes[-1] + 1) // 2)
     widths = np.array(sizes) + 2
@@ -156,8 +151,8 @@ def _panels(weights: np.ndarray) -> np.ndarray:
 def score(network, observation, memory, difference, factors, settings):
     """Return the grids `[T, 1, n, m]` float32 of actor and critic; None if not for this network.
 
-    Takes what `batched.score` takes. The first frame's logits and value are compared with the
-    network's own, so that one which only looks like the paper's is told apart.
+    Args and grids are those of `perturbation._score_batches`. A network whose own logits and value
+    of the first frame differ from those of the kernels is not the paper's.
     """
     if settings.per_channel or observation.device.type != "cpu" or not supports(network):
         return None
