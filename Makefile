@@ -98,11 +98,7 @@ clean:  ## remove build/ (figures, data and .venv stay)
 	rm -rf build
 
 .venv/ready: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "atarilens needs Python 3.11 or newer; name it with PYTHON=python3.11"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing:" \
-		"install it (Debian, Ubuntu: apt-get install python3-venv)," \
-		"or use an interpreter that has the packages: make PY=python"; exit 1; }
+	@PYTHONPATH=lib $(PYTHON) -m compendium.doctor set-up
 	@echo "setting up .venv (a few minutes, about 2 GB) ..."
 	@$(PYTHON) -m venv .venv
 	@$(VENV) -m pip install --disable-pip-version-check --progress-bar off -r requirements.txt

@@ -193,14 +193,20 @@ def test_only_must_name_a_figure(checkout):
 
 
 def test_setting_up_without_the_venv_module_says_what_to_install(checkout):
+    """Debian's Python without python3-venv cannot import ensurepip."""
     bare = checkout / "python"
-    bare.write_text('#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexit 0\n')
+    code = (
+        "import runpy, sys; sys.modules['ensurepip'] = None; sys.argv[1:] = ['set-up']; "
+        "runpy.run_module('compendium.doctor', run_name='__main__')"
+    )
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
     bare.chmod(0o755)
     shutil.copy(ROOT / "pyproject.toml", checkout)
     run = make(checkout, "PY=.venv/bin/python", f"PYTHON={bare}", "figures")
     assert run.returncode != 0
-    assert "Python's venv module is missing" in run.stdout
+    assert "missing  no venv module: install it" in run.stdout
     assert "apt-get install python3-venv" in run.stdout
+    assert not (checkout / ".venv").exists()
 
 
 def test_an_interpreter_without_the_packages_is_told_what_to_install(checkout):

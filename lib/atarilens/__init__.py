@@ -46,6 +46,6 @@ def __getattr__(name: str):
     return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":  # quoted: `make doctor` imports this on older Pythons
     """List the public names, imported or not."""
     return sorted([*globals(), *_HOME])

@@ -1,4 +1,7 @@
-"""Name every directory of the repository and the user's cache, and write files whole."""
+"""Name every directory of the repository and the user's cache, and write files whole.
+
+`make doctor` imports this module on Pythons as old as 3.6, hence the quoted annotations.
+"""
 
 import os
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ BUILD = ROOT / "build"
 
 def cache() -> Path:
     """Return the user's cache folder: `$ATARILENS_CACHE`, else the XDG default. Not created."""
-    if folder := os.environ.get("ATARILENS_CACHE"):
+    folder = os.environ.get("ATARILENS_CACHE")
+    if folder:
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "atarilens"
 
@@ -30,7 +34,7 @@ def runs() -> Path:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: "str | Path") -> "Iterator[Path]":
     """Yield a path beside `path` to write to, and move it there if the block ends well.
 
     So a file of this name is always complete: an interrupted or failed block leaves the old file,

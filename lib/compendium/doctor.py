@@ -1,10 +1,13 @@
-"""Say in words what this machine lacks. Runs on a bare Python, before anything is installed."""
+"""Say in one line each what this machine lacks.
+
+This module runs before anything is installed, and on Pythons that are too old (from 3.6 on): it
+imports only what all of them have, and everything else inside the check that needs it.
+"""
 
 import os
 import shutil
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 
 from atarilens.paths import AGENTS, ROOT
 
@@ -17,17 +20,21 @@ def check_python():
     """Return (what was found, what to do or None)."""
     found = "Python {}.{}.{}".format(*sys.version_info[:3])
     if sys.version_info[:2] < OLDEST_PYTHON:
-        return found, "install Python 3.11 or newer and name it: make PYTHON=python3.11"
+        return found, "atarilens needs 3.11 or newer; name one: make PYTHON=python3.11"
     return found, None
 
 
 def check_venv():
-    """Look for the modules that set up .venv (Debian packages them apart)."""
+    """Import the modules that make .venv, which Debian packages apart from Python."""
     try:
         import_module("ensurepip")
         import_module("venv")
     except ImportError:
-        return "no venv module", "install it (Debian, Ubuntu: apt-get install python3-venv)"
+        return (
+            "no venv module",
+            "install it (Debian, Ubuntu: apt-get install python3-venv), "
+            "or use an interpreter that has the packages: make PY=python",
+        )
     return "venv module", None
 
 
@@ -46,17 +53,26 @@ def check_memory():
 
 
 def check_packages():
-    """Hold the installed packages against the pins of requirements.txt."""
-    pins = (ROOT / "requirements.txt").read_text().split("\n")
+    """Compare the installed packages with the pins of requirements.txt for this Python."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:
+        return "no packages", "make test sets up .venv"
     off = []
-    for pin in (line for line in pins if "==" in line and not line.lstrip().startswith("#")):
-        name, wanted = pin.split("==")
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker is not None and not pin.marker.evaluate():
+            continue
         try:
-            found = version(name).split("+")[0]
+            found = version(pin.name)
         except PackageNotFoundError:
             found = "missing"
-        if found != wanted:
-            off.append(f"{name} {found} (pinned {wanted})")
+        if found == "missing" or not pin.specifier.contains(found, prereleases=True):
+            off.append(f"{pin.name} {found} (pinned {str(pin.specifier)[2:]})")
     if off:
         shown = ", ".join(off[:3]) + (", ..." if len(off) > 3 else "")
         return (
@@ -106,10 +122,9 @@ def check_agents():
     return f"agents, {len(names)} trained: {', '.join(names)}", None
 
 
+BEFORE_SETTING_UP = (check_python, check_venv, check_disk)
 CHECKS = (
-    check_python,
-    check_venv,
-    check_disk,
+    *BEFORE_SETTING_UP,
     check_memory,
     check_packages,
     check_emulator,
@@ -120,12 +135,21 @@ CHECKS = (
 
 
 def main():
-    """Print one line per check; return 1 if something is missing, else 0."""
+    """Print one line per check; return 1 if something is missing, else 0.
+
+    With the argument `set-up`, run what making .venv needs and print only what is missing.
+    """
+    setting_up = sys.argv[1:] == ["set-up"]
     missing = 0
-    for check in CHECKS:
+    for check in BEFORE_SETTING_UP if setting_up else CHECKS:
         found, advice = check()
-        missing += advice is not None
-        print(f"missing  {found}: {advice}" if advice else f"ok       {found}")
+        if advice:
+            missing += 1
+            print(f"missing  {found}: {advice}")
+        elif not setting_up:
+            print(f"ok       {found}")
+        if check is check_python and advice:
+            break  # the other checks need a Python that runs them
     return min(missing, 1)
 
 
