@@ -18,6 +18,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import atarilens
 from atarilens import load_agent, overlay, perturbation_saliency, rollout
 from atarilens.views import movie_frames, save_movie
@@ -28,8 +30,8 @@ assert not (atarilens.paths.ROOT / "data").exists()
 agent = load_agent(checkpoint, game="pong")
 played = rollout(agent, seed=0, max_steps=6)
 maps = perturbation_saliency(agent.network, played.observations, played.memory, stride=10)
-screens = overlay(played.frames, maps, region=agent.region, gain=100)
-assert screens.shape == (6, 210, 160, 3)
+region, steps = agent.region, range(len(played))
+screens = np.stack([overlay(played.frames[t], maps[t], region=region, gain=100) for t in steps])
 for name in ("mine.gif", "mine.mp4"):
     save_movie(movie_frames({"saliency": screens}), name)
 try:
@@ -103,12 +105,26 @@ def test_it_names_what_it_imports_in_ranges_around_the_pins(metadata):
         assert {clause.operator for clause in range_} == {">=", "<"}
 
 
-def test_a_users_agent_is_explained_outside_any_checkout(wheel, untrained_agent, tmp_path):
+def cleanrl_state() -> dict[str, torch.Tensor]:
+    """Return the parameters of an agent of CleanRL's PPO script, as it makes them for Pong."""
+    nn = torch.nn
+    torch.manual_seed(0)
+    convolutions = [nn.Conv2d(4, 32, 8, 4), nn.Conv2d(32, 64, 4, 2), nn.Conv2d(64, 64, 3)]
+    reads = [layer for conv in convolutions for layer in (conv, nn.ReLU())]
+    parts = {
+        "network": nn.Sequential(*reads, nn.Flatten(), nn.Linear(3136, 512), nn.ReLU()),
+        "actor": nn.Linear(512, 6),
+        "critic": nn.Linear(512, 1),
+    }
+    return nn.ModuleDict(parts).state_dict()
+
+
+def test_a_users_agent_is_explained_outside_any_checkout(wheel, tmp_path):
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    torch.save(untrained_agent.network.state_dict(), elsewhere / "model.tar")
+    torch.save(cleanrl_state(), elsewhere / "model.tar")
     run = subprocess.run(
         [sys.executable, "-P", "-c", SCRIPT, site, elsewhere / "model.tar"],
         cwd=elsewhere,
