@@ -2,6 +2,8 @@ import functools
 import hashlib
 import http.server
 import threading
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +12,8 @@ import yaml
 from torch import nn
 
 from atarilens import paths
-from atarilens.agents.files import (
-    UNTRAINED_SEED,
-    agent_from_module,
-    list_agents,
-    load_agent,
-    save_agent,
-)
+from atarilens.agents import agent_from_module, list_agents, load_agent, save_agent
+from atarilens.agents.files import UNTRAINED_SEED
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.games.emulators import make_env
 from atarilens.games.objects import GAMES
@@ -152,11 +149,17 @@ def test_damaged_weights_are_refused(strong, shelf):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architecture": "gru"}, "holds the architecture 'lstm', but pong-strong.yml says 'gru'"),
+        (
+            {"architecture": "gru"},
+            "not hold the network 'gru' .*: a network with missing .* gru.bias",
+        ),
+        ({"architecture": "lsmt"}, "unknown network 'lsmt', did you mean lstm"),
+        ({"architecture_arguments": {"units": 9}}, "network 'lstm' has no argument units; known"),
+        ({"architecture_arguments": [1]}, r"architecture_arguments is \[1\], expected a mapping"),
         ({"preprocessing": "luma84"}, "unknown preprocessing 'luma84'"),
         ({"preprocessing": "area84"}, r"reads \[1, 80, 80\], but preprocessing 'area84' makes"),
         ({"settings": {"frameskip": 4}}, r"unknown environment settings \['frameskip'\]; known"),
-        ({"game": "breakout"}, "the network has 6 actions, but breakout has 4"),
+        ({"game": "breakout"}, "'lstm' for the 4 actions of breakout.*has shape"),
         ({"sha256": None}, "expected None"),
     ],
 )
@@ -275,6 +278,15 @@ def test_published_agents_load_by_name(name, reference, tmp_path, monkeypatch):
     assert (saved.preprocessing, saved.settings) == (agent.preprocessing, agent.settings)
 
 
+def test_an_agent_says_in_one_line_who_it_is(untrained_agent):
+    assert repr(untrained_agent) == (
+        "Agent 'untrained-pong': pong, network lstm (1,113,255 parameters), reads luma80 "
+        "(1 x 80 x 80), 6 actions"
+    )
+    scored = replace(untrained_agent, facts=untrained_agent.facts | {"score": {"mean": -20.5}})
+    assert repr(scored).endswith(", 6 actions, mean score -20.5")
+
+
 class Brightness(nn.Module):
     """One action per quarter of the picture; nothing else of the protocol."""
 
@@ -338,8 +350,24 @@ def test_a_module_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match=message):
         agent_from_module(Flat(), game="breakout", preprocessing="luma80")
     agent = agent_from_module(Brightness(), game="breakout", preprocessing="luma80")
-    with pytest.raises(ValueError, match=r"only networks of atarilens.agents can be saved, not"):
+    with pytest.raises(ValueError, match="class ModuleNetwork is not in the registry: enter its"):
         save_agent(agent, tmp_path / "agent")
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [lambda x: x / 255, lambda x: x * (1 / 255), lambda x: x / torch.tensor(255.0)],
+)
+def test_a_module_that_divides_by_255_itself_is_warned_about(scaled):
+    class Scaling(Brightness):
+        def forward(self, observation):
+            return super().forward(scaled(observation))
+
+    with pytest.warns(UserWarning, match=r"divides its observation by 255, .* are in \[0, 1\]"):
+        agent_from_module(Scaling(), game="breakout", preprocessing="luma80")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent_from_module(Brightness(), game="breakout", preprocessing="luma80")
 
 
 def test_weights_beyond_float16_are_not_saved(tmp_path):

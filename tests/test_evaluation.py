@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from atarilens import load_agent
-from atarilens.agents.files import agent_from_module
+from atarilens.agents import agent_from_module
 from atarilens.measures.intervals import (
     bootstrap_interval,
     equivalence_test,

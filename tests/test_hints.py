@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from atarilens.agents.files import agent_from_module, load_agent
+from atarilens.agents import agent_from_module, load_agent
 from atarilens.games.hints import draw_hint, hint_box
 from atarilens.play.obedience import follows_random_hint
 from atarilens.play.rollouts import rollout

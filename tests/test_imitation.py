@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from atarilens import paths
-from atarilens.agents.files import agent_from_module, load_agent, save_agent
+from atarilens.agents import agent_from_module, load_agent, save_agent
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from compendium.training import imitation
 from compendium.training.imitation import ImitationSettings, hint_action, imitate

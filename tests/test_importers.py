@@ -1,3 +1,4 @@
+import re
 import zipfile
 
 import gymnasium
@@ -10,7 +11,7 @@ from torch import nn
 
 from atarilens.agents.foreign import import_checkpoint, network_from_state_dict
 from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic, initialise
-from atarilens.agents.weights import ACCEPTED, read_weights
+from atarilens.agents.weights import ACCEPTED, REMEDY, read_weights
 
 PUBLISHED = {
     "pong_80M": ("pong", "pong-v4/model.80.tar"),
@@ -268,7 +269,45 @@ def test_errors_say_what_was_found_and_what_is_accepted(tmp_path, state, message
     with pytest.raises(ValueError, match=message) as caught:
         import_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith(f"; accepted are {ACCEPTED}")
+    assert f"; accepted are {ACCEPTED}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["state_dict", "model", "network", "policy", "agent"])
+def test_the_only_state_dict_in_a_file_is_opened(tmp_path, name):
+    written = CleanRL()
+    optimiser = torch.optim.Adam(written.parameters())
+    written.network(torch.rand(1, 4, 84, 84)).sum().backward()
+    optimiser.step()
+    content = {"step": 7, name: written.state_dict(), "optimiser": optimiser.state_dict()}
+    torch.save(content, tmp_path / "agent.pt")
+    network, facts = import_checkpoint(tmp_path / "agent.pt", "pong")
+    assert facts["origin"] == "CleanRL"
+    torch.testing.assert_close(network.conv1.weight, written.network[0].weight, rtol=0, atol=0)
+
+
+def test_one_of_several_state_dicts_is_not_guessed(tmp_path):
+    state = CleanRL().state_dict()
+    torch.save({"policy": state, "target": state}, tmp_path / "agent.pt")
+    with pytest.raises(ValueError, match=r"several state dicts \('policy', 'target'\): save one"):
+        import_checkpoint(tmp_path / "agent.pt")
+
+
+def test_a_refused_checkpoint_is_answered_with_what_works(tmp_path):
+    torch.save(CleanRL(), tmp_path / "module.pt")
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pt")
+    stable_baselines3.PPO(
+        "CnnPolicy", NoiseEnv(), policy_kwargs={"net_arch": [32]}, device="cpu"
+    ).save(tmp_path / "layers.zip")
+    found = {
+        "module.pt": "refused: only weights are read. Of a whole module, save module.state_dict()",
+        "other.pt": "parameters of an unknown network: fc.weight",
+        "layers.zip": "unexpected mlp_extractor.policy_net.0.bias",
+    }
+    for name, message in found.items():
+        with pytest.raises(ValueError, match=re.escape(message)) as caught:
+            import_checkpoint(tmp_path / name)
+        assert str(caught.value).endswith(REMEDY)
+        assert len(REMEDY.splitlines()) == 4
 
 
 def test_the_number_of_actions_must_be_the_games(tmp_path):

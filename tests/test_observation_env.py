@@ -5,7 +5,7 @@ import pytest
 from gymnasium.utils import env_checker
 
 from atarilens import make_env, rollout
-from atarilens.agents.files import agent_from_module
+from atarilens.agents import agent_from_module
 from atarilens.agents.networks import NatureNetwork, initialise
 from atarilens.agents.preprocessing import preprocessing
 from atarilens.games.emulators import ObservationEnv

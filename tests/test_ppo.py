@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from atarilens.agents.files import agent_from_module, load_agent, save_agent
+from atarilens.agents import agent_from_module, load_agent, save_agent
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.games.emulators import EnvironmentSettings
 from compendium.training.emulators import Emulators

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from atarilens import paths
-from atarilens.agents.files import load_agent
+from atarilens.agents import load_agent
 from atarilens.games.emulators import EnvironmentSettings
 from atarilens.play.scores import evaluate, read_scores
 from compendium import shipping

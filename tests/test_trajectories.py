@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from atarilens import list_agents, load_agent
-from atarilens.agents.files import MIRROR, agent_from_module
+from atarilens.agents import agent_from_module
+from atarilens.agents.files import MIRROR
 from atarilens.games.emulators import make_env
 from atarilens.games.hints import draw_hint
 from atarilens.play.rollouts import draw_action, episode_generator, replay, rollout

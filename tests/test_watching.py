@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from atarilens.agents.files import load_agent
+from atarilens.agents import load_agent
 from atarilens.play.inference import watch
 from atarilens.play.rollouts import replay, rollout
 from atarilens.play.trajectories import save_replay

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
-from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.agents.preprocessing import preprocessing
 from atarilens.apps.explorer import explain
 from atarilens.apps.explorer.drawing import png

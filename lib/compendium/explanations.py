@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens.agents.files import Agent
+from atarilens.agents import Agent
 from atarilens.games.objects import boxes_at
 from atarilens.measures.attention import attention_by_object, by_episode
 from atarilens.measures.controls import other_times, spread_steps

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from atarilens import paths
-from atarilens.agents.files import Agent, agent_from_module, load_agent, save_agent
+from atarilens.agents import Agent, agent_from_module, load_agent, save_agent
 from atarilens.agents.networks import RecurrentActorCritic
 from atarilens.games.emulators import STICKINESS
 from atarilens.play.scores import Scores, evaluate, read_scores, write_scores

@@ -1,15 +1,20 @@
 """Agents: networks, what they read of the screen, and the files that hold them."""
 
-from atarilens.agents.files import Agent, agent_from_module, list_agents, load_agent, save_agent
-from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic, initialise
+from atarilens.agents.agent import Agent, agent_from_module
+from atarilens.agents.files import list_agents, load_agent, save_agent
+from atarilens.agents.networks import NatureNetwork, Network, RecurrentActorCritic, initialise
 from atarilens.agents.preprocessing import Preprocessing, preprocessing
+from atarilens.agents.registry import NETWORKS, build_network
 
 __all__ = [
+    "NETWORKS",
     "Agent",
     "NatureNetwork",
+    "Network",
     "Preprocessing",
     "RecurrentActorCritic",
     "agent_from_module",
+    "build_network",
     "initialise",
     "list_agents",
     "load_agent",

@@ -1,8 +1,8 @@
-"""Other people's checkpoints -> networks of `models`, with the facts that come with them.
+"""Other people's checkpoints -> networks of the registry, with the facts that come with them.
 
-A network is recognised by the names of its parameters, so the name of the file says nothing. What
-an agent was trained to read and under which settings is part of its format, because a state dict
-does not tell: see `FAMILIES`. Both can be given to `load_agent` where they were others.
+A network is recognised by the names and shapes of its parameters, so the name of the file says
+nothing. A state dict does not say what its agent was trained to read, nor under which settings:
+`FAMILIES` states both for each origin, and `load_agent` takes others.
 
 Q-networks: the action logits are the Q-values and the value is their maximum; play them greedily.
 Deviation: the wrappers of Stable-Baselines3 and CleanRL press FIRE whenever a life starts; the
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
-from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic
-from atarilens.agents.weights import ACCEPTED, read_weights
+from atarilens.agents.networks import Network
+from atarilens.agents.registry import load_network, some
+from atarilens.agents.weights import ACCEPTED, REMEDY, read_weights
 from atarilens.games.emulators import MAX_ACTIONS, action_set
 
-NATURE_LAYERS = {  # names in the file -> names in `models.NatureNetwork`
+NATURE_LAYERS = {  # names in the file -> names in `NatureNetwork`
     "stable-baselines3": {
         "features_extractor.cnn.0": "conv1",
         "features_extractor.cnn.2": "conv2",
@@ -60,7 +60,7 @@ class Family:
 
     Attributes:
         origin: whose code trained them.
-        preprocessing: name of a style; None where the network's shape decides.
+        preprocessing: name of a style; None if the network's shape decides.
         settings: fields of `EnvironmentSettings` that differ from its defaults.
     """
 
@@ -80,7 +80,7 @@ FAMILIES = {
 }
 
 
-def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Module, dict]:
+def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[Network, dict]:
     """Build the network that a checkpoint holds the weights of. No code in the file is run.
 
     Args:
@@ -88,20 +88,20 @@ def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Mod
         game: if given, the number of actions is checked against it.
 
     Returns:
-        The network (eval mode, float32), and facts: "architecture", "num_actions", "preprocessing"
-        (a name), "settings" (a dict for `EnvironmentSettings`), "origin", and "training_steps",
-        "seed", "algorithm" where the file tells them.
+        The network (eval mode, float32), and facts: "architecture", "architecture_arguments",
+        "num_actions", "preprocessing" (a name), "settings" (a dict for `EnvironmentSettings`),
+        "origin", and "training_steps", "seed", "algorithm" if the file tells them.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the path, what was found and what is accepted.
+        ValueError: naming the path, what was found, what is accepted, and what works instead.
     """
     arrays, told = read_weights(path)
     ours = told.pop("container") == "safetensors"
     try:
         network, facts = network_from_state_dict(arrays, ours=ours)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}; accepted are {ACCEPTED}") from error
+        raise ValueError(f"{path}: {error}; accepted are {ACCEPTED}. {REMEDY}") from error
     facts |= told
     if game is not None:
         try:
@@ -113,8 +113,8 @@ def import_checkpoint(path: str | Path, game: str | None = None) -> tuple[nn.Mod
 
 def network_from_state_dict(
     state: Mapping[str, np.ndarray | torch.Tensor], *, ours: bool = False
-) -> tuple[nn.Module, dict]:
-    """Build the network that these parameters belong to, told by their names and shapes.
+) -> tuple[Network, dict]:
+    """Build the network that these parameters belong to, recognised by their names and shapes.
 
     Args:
         state: parameters by name, as in a checkpoint, or of a live policy (`policy.state_dict()`).
@@ -129,40 +129,40 @@ def network_from_state_dict(
     """
     state = {name: torch.as_tensor(value).detach().cpu() for name, value in state.items()}
     if "conv4.weight" in state:
-        build, family = _paper_network, "atarilens" if ours else "baby-a3c"
+        recognise, family = _paper_network, "atarilens" if ours else "baby-a3c"
         state = _rename(state, BABY_A3C_LAYERS)
     elif "linear.weight" in state:
-        build, family = _nature_network, "atarilens"
+        recognise, family = _nature_network, "atarilens"
     else:
         layers = (family for family in NATURE_LAYERS if f"{_first(family)}.weight" in state)
         if (family := next(layers, None)) is None:
-            raise ValueError(f"parameters of an unknown network: {_some(state)}")
-        build, state = _nature_network, _rename(_own(state), NATURE_LAYERS[family])
+            raise ValueError(f"parameters of an unknown network: {some(state)}")
+        recognise, state = _nature_network, _rename(_own(state), NATURE_LAYERS[family])
     missing = {"conv1.weight", "actor_linear.weight"} - state.keys()
     if missing or state["actor_linear.weight"].ndim != 2:
-        raise ValueError(f"a network without an actor: {_some(state)}")
+        raise ValueError(f"a network without an actor: {some(state)}")
     if not 1 <= (num_actions := len(state["actor_linear.weight"])) <= MAX_ACTIONS:
         raise ValueError(f"a network of {num_actions} actions, more than {MAX_ACTIONS}")
-    with torch.device("meta"):  # no memory is taken before every shape has been checked
-        network, facts = build(state, num_actions)
-    _check_shapes(state, network.state_dict())
-    network.load_state_dict({name: value.clone() for name, value in state.items()}, assign=True)
+    architecture, arguments, reads = recognise(state)
+    network = load_network(architecture, num_actions, state, **arguments)
     known = FAMILIES[family]
-    facts["preprocessing"] = known.preprocessing or facts["preprocessing"]
-    return network.float().eval().requires_grad_(False), facts | {
+    return network, {
+        "architecture": architecture,
+        "architecture_arguments": arguments,
+        "preprocessing": known.preprocessing or reads,
         "num_actions": num_actions,
         "settings": dict(known.settings),
         "origin": known.origin,
     }
 
 
-def _paper_network(state: dict, num_actions: int) -> tuple[nn.Module, dict]:
-    cell = "gru" if "gru.weight_ih" in state else "lstm"
-    facts = {"architecture": cell, "preprocessing": "luma80"}
-    return RecurrentActorCritic(num_actions, cell), facts
+def _paper_network(state: dict) -> tuple[str, dict, str]:
+    """Return architecture, arguments and preprocessing of a network of the paper."""
+    return "gru" if "gru.weight_ih" in state else "lstm", {}, "luma80"
 
 
-def _nature_network(state: dict, num_actions: int) -> tuple[nn.Module, dict]:
+def _nature_network(state: dict) -> tuple[str, dict, str]:
+    """Return architecture, arguments and preprocessing of a Nature network."""
     channels = state["conv1.weight"].shape[1:2].numel()
     hidden_units, inputs = state.get("linear.weight", torch.zeros(0)).shape[:2] or (0, 0)
     side = NATURE_SIDES.get(int((inputs / 64) ** 0.5))
@@ -171,13 +171,12 @@ def _nature_network(state: dict, num_actions: int) -> tuple[nn.Module, dict]:
             f"a network that reads {channels} channels and has {inputs} inputs to its linear layer"
             f"; known (channels, side) are {sorted(NATURE_PREPROCESSING)}"
         )
-    lstm_units = state["lstm.weight_hh"].shape[-1] if "lstm.weight_hh" in state else 0
+    arguments = {"observation_shape": (channels, side, side), "hidden_units": hidden_units}
+    if "lstm.weight_hh" in state:
+        arguments["lstm_units"] = state["lstm.weight_hh"].shape[-1]
     critic = "critic_linear.weight" in state
-    shape = (channels, side, side)
-    network = NatureNetwork(num_actions, shape, hidden_units, lstm_units, critic)
-    architecture = "nature" + "-lstm" * bool(lstm_units) + "-q" * (not critic)
-    preprocessing = NATURE_PREPROCESSING[channels, side]
-    return network, {"architecture": architecture, "preprocessing": preprocessing}
+    architecture = "nature" + "-lstm" * ("lstm_units" in arguments) + "-q" * (not critic)
+    return architecture, arguments, NATURE_PREPROCESSING[channels, side]
 
 
 def _own(state: dict) -> dict:
@@ -199,25 +198,5 @@ def _rename(state: dict, layers: dict[str, str]) -> dict:
     return renamed
 
 
-def _check_shapes(state: dict, expected: dict) -> None:
-    if state.keys() != expected.keys():
-        missing, extra = expected.keys() - state.keys(), state.keys() - expected.keys()
-        raise ValueError(
-            f"a network with missing parameters {_some(missing)}, unexpected {_some(extra)}"
-        )
-    for name, value in expected.items():
-        if state[name].shape != value.shape:
-            raise ValueError(
-                f"parameter {name} has shape {list(state[name].shape)}, "
-                f"expected {list(value.shape)}"
-            )
-
-
 def _first(family: str) -> str:
     return next(iter(NATURE_LAYERS[family]))
-
-
-def _some(names) -> str:
-    """Name a few."""
-    shown = [name[:60] for name in sorted(names)[:4]]
-    return ", ".join(shown) + (f" … ({len(names)})" if len(names) > 4 else "") or "none"

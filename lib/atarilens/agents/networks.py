@@ -1,13 +1,7 @@
 """Networks: `(observation, memory) -> (action_logits, value, memory)`, always batched tensors.
 
-The protocol that every network here follows, and that `saliency` relies on:
-
-* `network(observation, memory)` with observation `[B, C, H, W]` float32 in [0, 1] and memory
-  `[B, k, M]` float32 ENTERING the step, returns action_logits `[B, A]`, value `[B]` (None where
-  there is no value) and the memory `[B, k, M]` that enters the next step.
-* `network.features(observation, memory)` returns the last hidden layer `[B, D]`.
-* `network.observation_shape` is (C, H, W), `network.memory_shape` is (k, M): k = 2 for an LSTM
-  (h, then c), 1 for a GRU, 0 for a feed-forward network (then M = 0).
+`Network` states the protocol; `saliency` and `play` rely on it and on nothing else. The registry
+(`atarilens.agents.registry`) names every network that can be built, saved and loaded.
 """
 
 import torch
@@ -18,12 +12,50 @@ ACTOR_GAIN = 0.01  # of an untrained actor: all actions about equally probable
 CELLS = {"lstm": (nn.LSTMCell, 2), "gru": (nn.GRUCell, 1)}
 
 
-class RecurrentActorCritic(nn.Module):
+class Network(nn.Module):
+    """The protocol of a network.
+
+    * `network(observation, memory)` takes observations `[B, C, H, W]` float32 in [0, 1] and the
+      memory `[B, k, M]` float32 that ENTERS the step. It returns action_logits `[B, A]`, value
+      `[B]` (None if it has no value) and the memory `[B, k, M]` that enters the next step.
+    * `network.features(observation, memory)` returns the last hidden layer `[B, D]`.
+    * A network may offer its three parts, so that callers compute the first one once for many
+      memories: `encode(observation)` gives an encoding `[B, E]`, `recur(encoding, memory)` the next
+      memory, and `heads(memory[:, 0])` the action logits and the value. All three or none.
+    * A network may offer `attention(observation, memory)` and `receptive_field`, if its forward
+      pass weighs places of the screen (see `atarilens.saliency.attention_saliency`).
+
+    Attributes:
+        observation_shape: (C, H, W).
+        memory_shape: (k, M); k = 2 for an LSTM (h, then c), 1 for a GRU, 0 without a memory.
+        num_actions: A.
+        q_values: whether the action logits are Q-values and the value is their maximum. Then play
+            greedily: a softmax over Q-values is not the policy that was trained.
+        architecture: the registry's name for this network; None if it has none.
+        arguments: what the registry's constructor needs beside the name and the number of actions.
+    """
+
+    observation_shape: tuple[int, int, int]
+    memory_shape: tuple[int, int] = (0, 0)
+    q_values = False
+    architecture: str | None = None
+    arguments: dict = {}  # noqa: RUF012  replaced, never changed
+
+    def features(self, observation: Tensor, memory: Tensor) -> Tensor:
+        """Return the last hidden layer `[B, D]`; unless a network has one, the action logits."""
+        return self(observation, memory)[0]
+
+
+class RecurrentActorCritic(Network):
     """The paper's network: four convolutions, a recurrent cell, an actor and a critic.
 
     Each convolution is 3x3, stride 2, padding 1, 32 channels, followed by an ELU; 80x80 becomes
     5x5. The cell has 256 units. Parameter names are those of greydanus/baby-a3c, so that its state
-    dicts load as they are. Source: Greydanus et al. (2018), section 3.1.
+    dicts load as they are.
+
+    Reference:
+        Greydanus et al. (2018), "Visualizing and Understanding Atari Agents", section "Experimental
+        Setup"; arXiv:1711.00138.
 
     Args:
         num_actions: A, size of the actor's head.
@@ -40,6 +72,7 @@ class RecurrentActorCritic(nn.Module):
         if cell not in CELLS:
             raise ValueError(f"unknown cell {cell!r}; known: {', '.join(sorted(CELLS))}")
         self.cell, self.num_actions, self.units = cell, num_actions, 256
+        self.architecture = cell
         make_cell, states = CELLS[cell]
         self.memory_shape = (states, self.units)
         self.conv1 = nn.Conv2d(1, 32, 3, stride=2, padding=1)
@@ -113,13 +146,15 @@ class RecurrentActorCritic(nn.Module):
         return self.recur(self.encode(observation), memory)[:, 0]
 
 
-class NatureNetwork(nn.Module):
+class NatureNetwork(Network):
     """The network of Mnih et al. (2015), as Stable-Baselines3 and CleanRL build it.
 
     Convolutions 8x8 stride 4 (32 channels), 4x4 stride 2 (64), 3x3 stride 1 (64), a linear layer,
-    ReLU after each; then an LSTM if asked for, an actor, and a critic. Without a critic this is a
-    Q-network: the action logits are the Q-values and the value is their maximum. Play it greedily;
-    a softmax over Q-values is not the policy that it was trained with.
+    ReLU after each; then an LSTM if asked for, an actor, and a critic.
+
+    Without a critic this is a Q-network: the action logits are the Q-values and the value is their
+    maximum. With quantiles it is that of QR-DQN (Dabney et al. 2018): the actor's layer gives
+    `quantiles` numbers for each action, and a Q-value is their mean.
 
     Args:
         num_actions: A.
@@ -127,6 +162,10 @@ class NatureNetwork(nn.Module):
         hidden_units: of the linear layer.
         lstm_units: of the LSTM; 0 for none.
         critic: whether there is one.
+        quantiles: of the return of each action; 0 for a plain Q-network or an actor-critic.
+
+    Raises:
+        ValueError: if a network with quantiles is to have a critic.
     """
 
     def __init__(
@@ -136,10 +175,22 @@ class NatureNetwork(nn.Module):
         hidden_units: int = 512,
         lstm_units: int = 0,
         critic: bool = True,
+        quantiles: int = 0,
     ):
         super().__init__()
+        if critic and quantiles:
+            raise ValueError(f"a network of {quantiles} quantiles has Q-values: it needs no critic")
         self.num_actions, self.observation_shape = num_actions, tuple(observation_shape)
+        self.quantiles, self.q_values = quantiles, not critic
         self.memory_shape = (2, lstm_units) if lstm_units else (0, 0)
+        heads = "" if critic else "-qr" if quantiles else "-q"
+        self.architecture = f"nature{'-lstm' if lstm_units else ''}{heads}"
+        self.arguments = {
+            "observation_shape": self.observation_shape,
+            "hidden_units": hidden_units,
+            **({"lstm_units": lstm_units} if lstm_units else {}),
+            **({"quantiles": quantiles} if quantiles else {}),
+        }
         channels, *sides = observation_shape
         self.conv1 = nn.Conv2d(channels, 32, 8, stride=4)
         self.conv2 = nn.Conv2d(32, 64, 4, stride=2)
@@ -148,20 +199,27 @@ class NatureNetwork(nn.Module):
         self.linear = nn.Linear(64 * height * width, hidden_units)
         self.lstm = nn.LSTMCell(hidden_units, lstm_units) if lstm_units else None
         units = lstm_units or hidden_units
-        self.actor_linear = nn.Linear(units, num_actions)
+        self.actor_linear = nn.Linear(units, num_actions * max(quantiles, 1))
         self.critic_linear = nn.Linear(units, 1) if critic else None
 
     def forward(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return action_logits `[B, A]`, value `[B]` and the next memory `[B, k, M]`."""
         hidden, memory = self._hidden(observation, memory)
-        action_logits = self.actor_linear(hidden)
-        if self.critic_linear is None:
-            return action_logits, action_logits.max(-1).values, memory
-        return action_logits, self.critic_linear(hidden).squeeze(-1), memory
+        if self.critic_linear is not None:
+            return self.actor_linear(hidden), self.critic_linear(hidden).squeeze(-1), memory
+        q_values = self._returns(hidden).mean(-2)
+        return q_values, q_values.max(-1).values, memory
 
     def features(self, observation: Tensor, memory: Tensor) -> Tensor:
         """Return the last hidden layer `[B, D]`."""
         return self._hidden(observation, memory)[0]
+
+    def returns(self, observation: Tensor, memory: Tensor) -> Tensor:
+        """Return the quantiles of each action's return `[B, quantiles, A]`; `[B, 1, A]` without."""
+        return self._returns(self._hidden(observation, memory)[0])
+
+    def _returns(self, hidden: Tensor) -> Tensor:
+        return self.actor_linear(hidden).unflatten(-1, (-1, self.num_actions))
 
     def _hidden(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         x = observation
@@ -174,14 +232,14 @@ class NatureNetwork(nn.Module):
         return memory[:, 0], memory
 
 
-class ModuleNetwork(nn.Module):
+class ModuleNetwork(Network):
     """Any module as a network of this protocol.
 
     The module is called as `module(observation)`, or `module(observation, memory)` if it has a
-    memory, with tensors as at the top of this page. It returns action_logits `[B, A]`, or a tuple
-    of those, the value (`[B]`, `[B, 1]` or None) and, if it has a memory, the next memory. Its
-    method `features(observation)` or `features(observation, memory)` returns the last hidden
-    layer; without one, the action logits stand for it.
+    memory, with the tensors of `Network`. It returns action_logits `[B, A]`, or a tuple of those,
+    the value (`[B]`, `[B, 1]` or None) and, if it has a memory, the next memory. Its method
+    `features(observation)` or `features(observation, memory)` returns the last hidden layer;
+    without one, the action logits stand for it.
 
     Args:
         module: used as it is, not copied.
@@ -206,7 +264,7 @@ class ModuleNetwork(nn.Module):
     def features(self, observation: Tensor, memory: Tensor) -> Tensor:
         """Return the last hidden layer `[B, D]`."""
         if not hasattr(self.module, "features"):
-            return self(observation, memory)[0]
+            return super().features(observation, memory)
         return self.module.features(*self._inputs(observation, memory))
 
     def _inputs(self, observation: Tensor, memory: Tensor) -> tuple[Tensor, ...]:
@@ -217,9 +275,13 @@ class ModuleNetwork(nn.Module):
 def initialise(network: nn.Module, seed: int) -> nn.Module:
     """Set every parameter of a network from a seed: the untrained agent, the same everywhere.
 
-    Weights are uniform with variance 2 / fan-in (He et al. 2015), 1 / fan-in in the recurrent cell
-    and the critic, and scaled by 0.01 in the actor; biases are zero. Uses draws of a Mersenne
-    Twister only, no matrix factorisation, so that the bits are the same on every machine.
+    Weights are uniform with variance 2 / fan-in in convolutions and layers named `linear`, which
+    a rectifier follows (He et al. 2015), 1 / fan-in in the recurrent cell and the critic, and
+    0.01^2 / fan-in in the actor; biases are zero.
+
+    Deviation: PPO's reference code draws orthogonal matrices of about the same scale. These are
+    draws of a Mersenne Twister, without a matrix factorisation, so that the bits are the same on
+    every machine.
 
     Args:
         network: modified in place.
@@ -230,8 +292,9 @@ def initialise(network: nn.Module, seed: int) -> nn.Module:
         if parameter.ndim < 2:
             parameter.zero_()
             continue
-        variance = 2.0 if name.startswith("conv") else 1.0
+        layer = name.split(".")[-2] if "." in name else name
+        variance = 2.0 if layer.startswith(("conv", "linear")) else 1.0
         bound = (3 * variance / parameter[0].numel()) ** 0.5
-        bound *= ACTOR_GAIN if name.startswith("actor") else 1.0
+        bound *= ACTOR_GAIN if layer.startswith("actor") else 1.0
         parameter.copy_(torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator))
     return network

@@ -30,6 +30,11 @@ ACCEPTED = (
     "atarilens (safetensors), and Stable-Baselines3 zips (A2C, PPO, DQN with CnnPolicy), "
     "up to 64 MiB"
 )
+REMEDY = """Any other network works as a module of your own:
+    from atarilens.agents import agent_from_module
+    # module(observation [B, C, H, W] in [0, 1]) returns logits [B, A], or (logits, value)
+    agent = agent_from_module(module, game="pong", preprocessing="area84-stack4")"""
+NESTED = ("state_dict", "model_state_dict")  # preferred among several state dicts in a file
 
 LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."  # torch before 1.6
 ZIP_START = b"PK\x03\x04"
@@ -49,6 +54,10 @@ DTYPES = {
 
 class Refused(ValueError):
     """What the checks below find; any other exception means that the file is damaged."""
+
+
+class NoStateDict(Refused):
+    """The file holds something other than the weights of one network."""
 
 
 class Storage(NamedTuple):
@@ -76,7 +85,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
 
     Returns:
         Arrays by their name in the file (float32, finite), and facts: "container" ("torch",
-        "stable-baselines3" or "safetensors"), and "training_steps", "seed", "algorithm" where the
+        "stable-baselines3" or "safetensors"), and "training_steps", "seed", "algorithm" if the
         file tells them as plain data.
 
     Raises:
@@ -95,7 +104,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     except Exception as error:  # a hostile file may raise anything from the readers below
         kind = f"damaged or foreign ({type(error).__name__}) "
         kind = "" if isinstance(error, Refused) else kind
-        raise ValueError(f"{path}: {kind}{str(error)[:200]}; accepted are {ACCEPTED}") from error
+        remedy = f". {REMEDY}" if isinstance(error, NoStateDict) else ""
+        message = f"{kind}{str(error)[:200]}; accepted are {ACCEPTED}{remedy}"
+        raise ValueError(f"{path}: {message}") from error
 
 
 def _read(data: bytes) -> tuple[dict[str, np.ndarray], dict]:
@@ -191,18 +202,31 @@ def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _records(state) -> dict[str, TensorRecord]:
-    """Return the named tensors of an unpickled state dict, bare or in a training checkpoint."""
-    for name in ("state_dict", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(name), dict):
-            state = state[name]
+    """Return the named tensors of an unpickled state dict, bare or the only one in a dictionary."""
+    if isinstance(state, dict) and not _is_state_dict(state):
+        inner = [name for name, value in state.items() if _is_state_dict(value)]
+        inner = [name for name in NESTED if name in inner][:1] or inner
+        if len(inner) > 1:
+            names = ", ".join(repr(name)[:40] for name in inner[:4])
+            raise NoStateDict(f"a dict of several state dicts ({names}): save one of them alone")
+        state = state[inner[0]] if inner else state
     if not isinstance(state, dict) or not state:
-        raise Refused(f"a {type(state).__name__}, not the state dict of a network")
+        raise NoStateDict(f"a {type(state).__name__}, not the state dict of a network")
     for name, record in state.items():
         if not isinstance(name, str) or not isinstance(record, TensorRecord):
-            raise Refused(
-                f"entry {str(name)[:80]!r} is of type {type(record).__name__}, not a named tensor"
-            )
+            kind = type(record).__name__
+            raise NoStateDict(f"entry {str(name)[:80]!r} is of type {kind}, not a named tensor")
     return state
+
+
+def _is_state_dict(value) -> bool:
+    """Say whether this is a dictionary of at least one tensor, each under its name."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(name, str) for name in value)
+        and all(isinstance(record, TensorRecord) for record in value.values())
+    )
 
 
 def _arrays(state, content: Callable[[str], bytes | memoryview]) -> dict[str, np.ndarray]:
@@ -315,8 +339,9 @@ def _parse_pickle(stream: io.BytesIO):
                 stack.append(memo[argument])
             case "GLOBAL":
                 if argument not in NAMES:
-                    raise Refused(
-                        f"a pickle that asks for {argument[:80]!r}, refused: only weights are read"
+                    raise NoStateDict(
+                        f"a pickle that asks for {argument[:80]!r}, refused: only weights are "
+                        "read. Of a whole module, save module.state_dict()"
                     )
                 stack.append(NAMES[argument])
             case "BINPERSID":

@@ -16,7 +16,7 @@ import ipywidgets as widgets
 import numpy as np
 from scipy.stats import binomtest
 
-from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.apps.explorer.panels import box
 from atarilens.apps.explorer.picture import style
 from atarilens.paths import BUILD

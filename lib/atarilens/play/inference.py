@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from atarilens.agents.files import Agent
-from atarilens.agents.networks import RecurrentActorCritic
+from atarilens.agents import Agent
 from atarilens.play.trajectories import Trajectory
+from atarilens.saliency.calling import has_parts
 
 ENCODED = 32  # observations that go through the convolutions at once: they stay in the cache
 
@@ -94,13 +94,13 @@ def thoughts(
     lanes = sorted((np.flatnonzero(episode == e) for e in np.unique(episode)), key=len)[::-1]
     observations = _look(agent, frames, lanes, others)
     network, shown = agent.network, torch.from_numpy(observations)
-    split = isinstance(network, RecurrentActorCritic)  # into what has a memory and what has none
+    split = has_parts(network)  # what has no memory is computed for many steps at once
     seen = {"memory": np.empty((len(frames), *network.memory_shape), np.float32)}
     memory = torch.zeros(len(lanes), *network.memory_shape)
     with torch.inference_mode():
         if split:
             encodings = torch.cat([network.encode(part) for part in shown.split(ENCODED)])
-            hidden = torch.empty(len(frames), network.units)
+            hidden = torch.empty(len(frames), network.memory_shape[1])
         for k in range(len(lanes[0])):
             at = [int(steps[k]) for steps in lanes if k < len(steps)]  # the longest come first
             memory = memory[: len(at)]

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from atarilens.agents.files import Agent
+from atarilens.agents import Agent
 from atarilens.games.hints import draw_hint
 
 

@@ -11,7 +11,7 @@ import ale_py
 import numpy as np
 from tqdm import tqdm
 
-from atarilens.agents.files import Agent, load_agent
+from atarilens.agents import Agent, load_agent
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings, make_env
 from atarilens.play.inference import Watcher, think, thoughts
 from atarilens.play.trajectories import (

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from atarilens.agents.files import Agent
+from atarilens.agents import Agent
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings
 from atarilens.measures.intervals import mean_interval
 from atarilens.play.inference import Watcher, think

@@ -177,6 +177,15 @@ def run_network(network, observation, memory, *, batch: int = 32):
     return torch.cat(logits).numpy(), found
 
 
+def has_parts(network) -> bool:
+    """Say whether a network offers `encode`, `recur` and `heads`, so that callers may share work.
+
+    `network(observation, memory)` then equals, up to rounding, `after = recur(encode(observation),
+    memory)` and `heads(after[:, 0])`.
+    """
+    return all(callable(getattr(network, part, None)) for part in ("encode", "recur", "heads"))
+
+
 @contextmanager
 def untouched(network):
     """Run the network in eval mode and plain float32, then restore every mode and setting."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from atarilens.saliency.calling import as_batch, call_network, device_of, untouched
+from atarilens.saliency.calling import as_batch, call_network, device_of, has_parts, untouched
 
 BATCH = 32  # decisions per forward pass; more of them spill the caches
 PARTS = {1: ("h",), 2: ("h", "c", "both")}
@@ -107,7 +107,7 @@ def _outputs(network, observation, states) -> list[tuple]:
     A network with `encode`, `recur` and `heads` encodes each observation once for all memories.
     """
     device = device_of(network)
-    split = all(hasattr(network, name) for name in ("encode", "recur", "heads"))
+    split = has_parts(network)
     found = [([], []) for _ in states]
     for start in range(0, len(observation), BATCH):
         steps = slice(start, start + BATCH)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.agents.networks import ACTOR_GAIN, RecurrentActorCritic, initialise
 from atarilens.games.hints import draw_hint
 from compendium.training.emulators import Emulators

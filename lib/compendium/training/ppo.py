@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from atarilens.agents.files import Agent
+from atarilens.agents import Agent
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.agents.preprocessing import luma80
 from atarilens.games.emulators import EnvironmentSettings, make_env

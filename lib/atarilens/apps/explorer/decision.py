@@ -9,7 +9,8 @@ import torch
 import yaml
 
 from atarilens import paths
-from atarilens.agents.files import UNTRAINED, Agent, list_agents, load_agent
+from atarilens.agents import Agent, list_agents, load_agent
+from atarilens.agents.files import UNTRAINED
 from atarilens.games.objects import game as game_facts
 from atarilens.games.objects import object_boxes, to_observation
 from atarilens.measures.attention import attention_by_object

@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from atarilens.agents.files import Agent, load_agent
+from atarilens.agents import Agent, load_agent
 from atarilens.apps.explorer.decision import (
     Explanation,
     Knobs,

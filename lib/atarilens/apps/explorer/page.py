@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens.agents.files import Agent, list_agents, load_agent
+from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.apps.explorer import drawing
 from atarilens.apps.explorer import export as keep
 from atarilens.apps.explorer.decision import Knobs, checkpoints, replays_of

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from atarilens.agents.files import Agent, agent_from_module
+from atarilens.agents import Agent, agent_from_module
 from atarilens.apps.recorder.episode import FLUSH
 from atarilens.apps.recorder.loop import AgentRecorder
 from atarilens.play.rollouts import rollout
