@@ -29,7 +29,7 @@ from atarilens.play import Trajectory
 LATENTS = 100
 WIDTHS = (32, 64, 96, 128)  # channels of the encoder's convolutions
 BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
-MASK_FLOOR = 0.1  # rho: share of the reconstruction loss that all pixels get alike
+MASK_FLOOR = 0.2  # rho: share of the reconstruction loss that all pixels get alike
 # The luma of ITU-R BT.601, as each preprocessing rounds it.
 LUMA = {"luma80": (0.299, 0.587, 0.114)}
 DEFAULT_LUMA = tuple(weight / 16384 for weight in (4899, 9617, 1868))
@@ -239,14 +239,20 @@ def read(agent: Agent, states: Tensor, memory: Tensor) -> tuple[Tensor, Tensor |
 
 
 def attention_masks(
-    agent: Agent, states: Tensor, memory: Tensor, floor: float = MASK_FLOOR
+    agent: Agent,
+    states: Tensor,
+    memory: Tensor,
+    floor: float = MASK_FLOOR,
+    background: Tensor | None = None,
 ) -> Tensor:
     """Return how much each pixel's reconstruction counts: `[B, 1, H, W]`, summing to 1.
 
     The mask is the magnitude of the gradient of the largest action logit by the state, summed
     over channels, averaged over 5 x 5 px and divided by its sum (section "Method", equation 2).
     Deviation: the gradient in place of guided backpropagation, which is defined for ReLU alone;
-    the paper's recurrent network has ELU. Deviation: every pixel gets the share `floor` / (H W)
+    the paper's recurrent network has ELU. Deviation: the gradient is multiplied by how far the
+    state is from the background. The plain gradient spreads over the whole screen: Breakout's
+    ball gets a thousandth of it, and no autoencoder learns the ball from that. Deviation: every pixel gets the share `floor` / (H W)
     on top, because a mask that is zero on most of the background leaves it undefined.
 
     Args:
@@ -254,12 +260,15 @@ def attention_masks(
         states: `[B, 3 n, H, W]`.
         memory: `[B, k, M]` entering those steps.
         floor: rho in [0, 1]; 0 is the paper's.
+        background: `[3 n, H, W]`, for example the median state; None takes the plain gradient.
     """
     states = states.detach().requires_grad_(True)
     with torch.enable_grad():
         action_logits, _ = read(agent, states, memory)
-        (gradient,) = torch.autograd.grad(action_logits.max(1).values.sum(), states)
-    mask = F.avg_pool2d(gradient.abs().sum(1, keepdim=True), BLUR, stride=1, padding=BLUR // 2)
+        (mask,) = torch.autograd.grad(action_logits.max(1).values.sum(), states)
+    if background is not None:
+        mask = mask * (states.detach() - background)
+    mask = F.avg_pool2d(mask.abs().sum(1, keepdim=True), BLUR, stride=1, padding=BLUR // 2)
     total = mask.sum((1, 2, 3), keepdim=True)
     pixels = mask[0].numel()
     even = torch.full_like(mask, 1 / pixels)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from atarilens import load_agent, paths, play
 from atarilens.agents import Agent
 from atarilens.features.states import (
+    MASK_FLOOR,
     Autoencoder,
     StateModel,
     attention_masks,
@@ -56,7 +57,7 @@ class StateModelSettings:
     perception: float = 1e-3
     prior: float = 1e-4
     attentive: bool = True
-    mask_floor: float = 0.1
+    mask_floor: float = MASK_FLOOR
 
 
 def recordings(agent: Agent, settings: StateModelSettings, seed: int = 0) -> Iterator:
@@ -231,8 +232,10 @@ def _masks(agent: Agent, states: Tensor, memory: Tensor, settings: StateModelSet
     """Compute the mask of every state once: the agent does not change."""
     if not settings.attentive:
         return torch.full((len(states), 1, *states.shape[2:]), 1 / states[0, 0].numel())
+    background = states.median(0).values
+    floor = settings.mask_floor
     batches = zip(states.split(128), memory.split(128), strict=True)
-    return torch.cat([attention_masks(agent, *batch, settings.mask_floor) for batch in batches])
+    return torch.cat([attention_masks(agent, *batch, floor, background) for batch in batches])
 
 
 def _preview(model: StateModel, states: np.ndarray, path: Path) -> None:
