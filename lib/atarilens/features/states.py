@@ -252,8 +252,9 @@ def attention_masks(
     Deviation: the gradient in place of guided backpropagation, which is defined for ReLU alone;
     the paper's recurrent network has ELU. Deviation: the gradient is multiplied by how far the
     state is from the background. The plain gradient spreads over the whole screen: Breakout's
-    ball gets a thousandth of it, and no autoencoder learns the ball from that. Deviation: every pixel gets the share `floor` / (H W)
-    on top, because a mask that is zero on most of the background leaves it undefined.
+    ball gets a thousandth of it, and no autoencoder learns the ball from that. Deviation: every
+    pixel gets the share `floor` / (H W) on top, because a mask that is zero on most of the
+    background leaves it undefined.
 
     Args:
         agent: whose network is asked; it must allow gradients of its input.
