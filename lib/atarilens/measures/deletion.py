@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atarilens.saliency import SaliencyMaps, perturbation_saliency
+from atarilens.saliency import SaliencyMaps, saliency_maps
 from atarilens.saliency.calling import as_batch, run_network
 
 RING = 2  # px around a box, whose commonest colour counts as the background
@@ -233,12 +233,7 @@ def image_change(observation, **options) -> SaliencyMaps:
         and its blurred copy: with this map as the denominator, an object's saliency no longer
         depends on how strongly the blur changes it.
     """
-
-    def image_itself(observation, memory):
-        return observation.flatten(1), None, memory
-
-    maps = perturbation_saliency(image_itself, observation, method="torch", **options)
-    return SaliencyMaps(maps.actor, maps.actor, maps.actor_grid, maps.actor_grid)
+    return saliency_maps("image-change", None, observation, **options)
 
 
 def saliency_per_change(

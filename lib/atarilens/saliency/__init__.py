@@ -12,15 +12,20 @@ from atarilens.saliency.jacobian import jacobian_saliency
 from atarilens.saliency.maps import SaliencyMaps, upsample
 from atarilens.saliency.masks import gaussian_mask, perturb
 from atarilens.saliency.memory import MemorySaliency, memory_saliency
+from atarilens.saliency.methods import METHODS, Method, baseline_image, saliency_maps
 from atarilens.saliency.perturbation import perturbation_saliency
 
 __all__ = [
+    "METHODS",
     "MemorySaliency",
+    "Method",
     "SaliencyMaps",
+    "baseline_image",
     "gaussian_mask",
     "jacobian_saliency",
     "memory_saliency",
     "perturb",
     "perturbation_saliency",
+    "saliency_maps",
     "upsample",
 ]
