@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from atarilens.saliency.calling import run_network
+from atarilens.saliency.calling import call_network, run_network
 from atarilens.saliency.maps import SaliencyMaps
 
 OUTPUTS = ("logit", "probability", "advantage")
@@ -54,14 +54,15 @@ def score_function(network, memory, action: int, output: str = "logit"):
         raise ValueError(f"output is {output!r}, expected one of {', '.join(OUTPUTS)}")
 
     def scores(shown):
-        logits, value, _ = network(shown, memory.expand(len(shown), *memory.shape[1:]))
+        entering = memory.expand(len(shown), *memory.shape[1:])
+        logits, value, _ = call_network(network, shown, entering)
         if output == "probability":
             logits = logits.softmax(1)
         elif output == "advantage":
             logits = logits - logits.mean(1, keepdim=True)
         # A network that ignores its input then has a gradient of zero instead of none.
         nothing = 0 * shown.flatten(1).sum(1)
-        heads = [logits[:, action]] if value is None else [logits[:, action], value.reshape(-1)]
+        heads = [logits[:, action]] if value is None else [logits[:, action], value]
         return torch.stack([head + nothing for head in heads], 1)
 
     return scores
