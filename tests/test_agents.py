@@ -23,7 +23,7 @@ UNTRAINED_SHA256 = {  # of the float16 file, the same on every machine
     "spaceinvaders": "f8f5fefa66626c5e0f5a0499f16fd54f35fa2af7d509773ccd9923142cf53b5b",
     "breakout": "3b5a5a0cf684647c47516f1c88450ed9705505bc1e868bf59be266e9f7733873",
 }
-OTHERS = [f"{game}-a3c-{steps}m" for game in GAMES for steps in (40, 80)]
+OTHERS = [f"{game}-a3c-{steps}m" for game in UNTRAINED_SHA256 for steps in (40, 80)]
 
 
 @pytest.fixture
@@ -62,7 +62,16 @@ def published(shelf, tmp_path):
     return server.parent
 
 
-@pytest.mark.parametrize("game", GAMES)
+def test_an_untrained_agent_plays_any_game_under_any_spelling():
+    agent = load_agent("untrained-Qbert", game="ALE/Qbert-v5")
+    assert (agent.name, agent.game, agent.settings.game) == ("untrained-qbert", "qbert", "qbert")
+    assert len(agent.action_meanings) == 6
+    assert load_agent("untrained-pong", game="ALE/Pong-v5").game == "pong"
+    with pytest.raises(ValueError, match="unknown game 'qberd', did you mean qbert"):
+        load_agent("untrained-qberd")
+
+
+@pytest.mark.parametrize("game", UNTRAINED_SHA256)
 def test_the_untrained_agent_is_the_same_everywhere(game):
     agent = load_agent(f"untrained-{game}")
     assert agent.facts["sha256"] == UNTRAINED_SHA256[game]

@@ -6,7 +6,7 @@ import pytest
 from atarilens.games.emulators import EnvironmentSettings, make_env, make_vector_env
 from atarilens.games.hints import draw_hint
 
-GAMES = ("pong", "breakout", "spaceinvaders")
+GAMES = ("pong", "breakout", "spaceinvaders", "freeway")
 
 
 def play(env, seed, actions, **options):
@@ -156,9 +156,68 @@ def test_wrong_settings_are_named(change, message):
     assert message in str(error.value)
 
 
+def play_breakout(env, seed, steps, before=()):
+    """Follow the ball with the paddle; write cells first. Return rewards and RAM of the steps."""
+    env.reset(seed=seed, options={"noops": 0})
+    for action in [0] * 12 + [1]:  # the console takes ten steps to build its first wall
+        env.step(action)
+    for address, value in before:
+        env.ale.setRAM(address, value)
+    rewards, rams = [], []
+    ram = env.ale.getRAM()
+    for _ in range(steps):
+        distance = int(ram[72]) + 8 - int(ram[99])
+        action = 1 if not ram[101] else 0 if abs(distance) < 4 else 3 if distance > 0 else 2
+        _, reward, *_, info = env.step(action)
+        ram = info["ram"]
+        rewards.append(reward)
+        rams.append(ram)
+    return np.array(rewards), np.array(rams)
+
+
+def test_infinite_breakout_brings_the_wall_back_and_keeps_the_score():
+    """One row is left and a point is missing to 864: the next brick is the last of two walls."""
+    wall = [(6 * part + row, 0) for part in range(6) for row in range(1, 6)]
+    last_point = [*wall, (76, 0x08), (77, 0x63)]
+    plain, without = play_breakout(make_env("breakout"), 0, 150, last_point)
+    env = make_env("breakout", infinite=True)
+    rewards, rams = play_breakout(env, 0, 150, last_point)
+    first = int(np.flatnonzero(rewards[1:])[0]) + 1  # step 0 has the points that the test wrote
+    assert rewards[0] == plain[0] == 863
+    assert rewards[first] == plain[first] == 1
+    assert rams[first, 76:78].tolist() == [0x04, 0x32]
+    assert without[first, 76:78].tolist() == [0x08, 0x64]
+    # From here on the score goes from 432, and no reward is negative: the write costs nothing.
+    assert (rewards[1:] >= 0).all()
+    assert rewards[1:].sum() >= 1
+
+
+def test_infinite_breakout_builds_a_third_wall_where_the_game_builds_none():
+    empty = [*((address, 0) for address in range(36)), (76, 0x08), (77, 0x64)]
+    bricks = lambda rams: np.unpackbits(rams[:, :36], axis=1).sum(1)  # noqa: E731
+    plain, without = play_breakout(make_env("breakout"), 1, 60, empty)
+    rewards, rams = play_breakout(make_env("breakout", infinite=True), 1, 60, empty)
+    assert bricks(without).max() == 0
+    assert bricks(rams).max() == 240
+    assert rewards[0] == plain[0] == 864
+    assert (rewards[1:] >= 0).all()
+
+
+def test_infinite_changes_no_file_of_before_and_only_games_that_have_it():
+    settings = EnvironmentSettings("breakout")
+    assert "infinite" not in settings.as_dict()
+    assert EnvironmentSettings(**settings.as_dict()) == settings
+    infinite = EnvironmentSettings("breakout", infinite=True)
+    assert EnvironmentSettings(**infinite.as_dict()) == infinite
+    with pytest.raises(ValueError, match="Pong has no infinite variant; breakout has one"):
+        make_env("pong", infinite=True)
+
+
 def test_the_vector_environment_refuses_what_it_cannot_do():
-    with pytest.raises(ValueError, match="no hints and a fixed frame skip"):
+    with pytest.raises(ValueError, match="no hints, no infinite games and a fixed frame skip"):
         make_vector_env(EnvironmentSettings("pong", frame_skip=(2, 5)), 2)
+    with pytest.raises(ValueError, match="no infinite games"):
+        make_vector_env(EnvironmentSettings("breakout", infinite=True), 2)
 
 
 def test_episodes_are_truncated_at_max_frames():

@@ -2,11 +2,23 @@
 
 import re
 
+import ale_py
 import numpy as np
 import pytest
+from ale_py import roms
 
 from atarilens.games.emulators import make_env
-from atarilens.games.objects import GAMES, aliens, bricks, cell, game, object_boxes, to_observation
+from atarilens.games.events import event, find_events
+from atarilens.games.objects import (
+    GAMES,
+    aliens,
+    bricks,
+    cell,
+    game,
+    has_objects,
+    object_boxes,
+    to_observation,
+)
 from atarilens.play.rollouts import replay
 
 COLOURS = {
@@ -42,6 +54,8 @@ MOVING_SHIP = np.pad(SHIP, ((0, 0), (0, 1))) | np.pad(SHIP, ((0, 0), (1, 0)))
 
 def follow_ball(name, ram, rng):
     """Play so that balls are hit and aliens shot; actions of the minimal sets."""
+    if name == "freeway":
+        return int(rng.choice(3, p=[0.1, 0.8, 0.1]))
     if name == "spaceinvaders" or rng.random() < 0.2:
         return int(rng.integers(4))
     if name == "pong":
@@ -230,11 +244,134 @@ def test_the_scores_in_ram_are_the_rewards():
     assert cell("breakout", "lives", info["ram"]) == info["lives"]
 
 
+def test_freeway_boxes_hold_the_coloured_pixels():
+    screens, rams = play("freeway", 600, max_pool=False)
+    car_colours = [
+        *[(167, 26, 26), (180, 231, 117), (105, 105, 15), (228, 111, 111), (24, 26, 167)],
+        *[(162, 98, 33), (84, 92, 214), (184, 50, 50), (135, 183, 84), (210, 210, 64)],
+    ]
+    exact, inside, tight = [], 0, []
+    lines = range(100, 108)  # the yellow lines in the middle have the chicken's colour
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("freeway", ram)
+        cars = filled(boxes["cars"])
+        painted = np.any([coloured(screen, colour, (24, 184)) for colour in car_colours], axis=0)
+        tyres = coloured(screen, (0, 0, 0), (24, 183), (8, 160))  # black rows are borders
+        inside += (painted & ~cars).sum() == 0
+        exact.append(np.array_equal(_outer_box(painted | tyres), _outer_box(cars)))
+        for kind, columns in (("chicken", (40, 56)), ("other", (104, 120))):
+            (top, bottom, left, right), *_ = boxes[kind].astype(int)
+            yellow = coloured(screen, (252, 252, 84), (15, 196), columns)
+            yellow[lines] = False
+            free = (
+                not set(range(top, bottom)) & set(lines) and not cars[top:bottom, left:right].any()
+            )
+            if free:
+                found = _outer_box(yellow)
+                tight.append(found[:3] == (top, bottom, left) and right - found[3] in (0, 1))
+    assert inside == len(screens)
+    assert np.mean(exact) > 0.95  # the rest: only a corner of an outer car is in the picture
+    assert len(tight) > 600
+    assert np.mean(tight) > 0.95  # the rest: knocked over by a car
+    assert len(boxes["cars"]) >= 8
+
+
+def _outer_box(mask):
+    """Return (top, bottom, left, right) of the pixels of a mask."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def test_freeway_score_in_ram_is_the_rewards_and_each_crossing_an_event():
+    env = make_env("freeway")
+    _, info = env.reset(seed=0)
+    rams, rewards = [], []
+    for _ in range(400):
+        rams.append(info["ram"])
+        _, reward, *_, info = env.step(1)
+        rewards.append(reward)
+    rams, rewards = np.array(rams), np.array(rewards)
+    crossed = find_events("freeway", "crossing", rams, rewards, np.zeros(400, int))
+    assert len(crossed.start) == sum(rewards) == cell("freeway", "score", info["ram"]) >= 3
+    assert (cell("freeway", "chicken_y", rams[crossed.start]) > 165).all()
+    hit = find_events("freeway", "collision", rams, rewards, np.zeros(400, int)).start
+    assert len(hit) >= 3
+    for t in hit:  # a car knocks the chicken back, although it is told to go up
+        assert (np.diff(cell("freeway", "chicken_y", rams[t : t + 6])) < 4).any()
+
+
+@pytest.mark.parametrize(
+    ("spelling", "name", "ale"),
+    [
+        ("pong", "pong", "pong"),
+        ("Pong", "pong", "pong"),
+        ("ALE/Pong-v5", "pong", "pong"),
+        ("PongNoFrameskip-v4", "pong", "pong"),
+        ("Pong-ramDeterministic-v0", "pong", "pong"),
+        ("SpaceInvaders", "spaceinvaders", "space_invaders"),
+        ("space_invaders", "spaceinvaders", "space_invaders"),
+        ("Space Invaders", "spaceinvaders", "space_invaders"),
+        ("Ms. Pac-Man", "mspacman", "ms_pacman"),
+        ("ALE/Qbert-v5", "qbert", "qbert"),
+        ("tic_tac_toe_3d", "tictactoe3d", "tic_tac_toe_3d"),
+    ],
+)
+def test_a_game_is_found_under_its_usual_spellings(spelling, name, ale):
+    record = game(spelling)
+    assert (record.name, record.ale) == (name, ale)
+    assert make_env(spelling).settings.game == name
+
+
+def test_games_without_a_record_play_and_say_that_they_have_no_objects():
+    screen, info = make_env("ALE/Qbert-v5").reset(seed=0)
+    assert screen.shape == (210, 160, 3)
+    assert not has_objects("qbert")
+    message = "where the objects of Qbert are is not known; it is for breakout, freeway, pong"
+    with pytest.raises(ValueError, match=message):
+        object_boxes("qbert", info["ram"])
+    with pytest.raises(ValueError, match="Qbert has no event 'decisive'; it has none"):
+        find_events("qbert", "decisive", info["ram"][None], np.zeros(1), np.zeros(1))
+
+
+def test_exactly_the_games_of_210_lines_are_known():
+    known, other = [], []
+    for rom in roms.get_all_rom_ids():
+        try:
+            known.append(game(rom).ale)
+        except ValueError:
+            other.append(rom)
+    assert len(known) == 91
+    lines = {}
+    for rom in known + other:
+        if not any(word in rom for word in ("combat", "joust", "maze_craze", "warlords")):
+            ale = ale_py.ALEInterface()
+            ale.loadROM(roms.get_rom_path(rom))
+            lines[rom] = ale.getScreenDims()[0]
+    assert {lines[rom] for rom in known} == {210}
+    assert all(lines.get(rom) != 210 for rom in other)
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_a_record_is_whole(name):
+    record = GAMES[name]
+    boxes = object_boxes(name, make_env(name).reset(seed=0)[1]["ram"])
+    assert record.name == name
+    assert record.player in boxes
+    for kind in ("decisive", "contact"):
+        assert event(name, kind).rule
+    top, bottom, left, right = record.region
+    assert 0 <= top < bottom <= 210
+    assert 0 <= left < right <= 160
+
+
 def test_errors_name_what_was_received():
-    with pytest.raises(
-        ValueError, match="unknown game 'tennis'; known: breakout, pong, spaceinvaders"
-    ):
-        game("tennis")
+    for name, message in {
+        "pongg": "unknown game 'pongg', did you mean pong? Known are breakout, freeway, pong, ",
+        "ALE/Pacman-v5": "game 'ALE/Pacman-v5' has more than 210 screen lines, which is not sup",
+        "joust": "game 'joust' is for two players only, which is not supported",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            game(name)
     message = "ram must be [128] uint8, received [2, 128] uint8"
     with pytest.raises(ValueError, match=re.escape(message)):
         object_boxes("pong", np.zeros((2, 128), np.uint8))

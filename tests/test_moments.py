@@ -7,6 +7,8 @@ from atarilens.games.emulators import make_env
 from atarilens.games.events import (
     aimed_shots,
     breakout_paddle_hits,
+    event,
+    find_events,
     first_ball_above_bricks,
     hits_on_aliens,
     last_paddle_hit_before_point,
@@ -152,6 +154,23 @@ def test_kill_shot_needs_a_hit_in_the_same_rally_and_episode():
     assert last_paddle_hit_before_point(ram, no_hit, episode).tolist() == []
     later = np.array([0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
     assert last_paddle_hit_before_point(ram, rewards, later).tolist() == []
+
+
+def test_the_records_name_the_same_events():
+    ram, rewards, episode = play("spaceinvaders", 400)
+    aimed = aimed_shots(ram, rewards, episode)
+    found = find_events("spaceinvaders", "decisive", ram, rewards, episode)
+    assert np.array_equal(found, aimed)
+    assert len(found.start) > 3
+    for fired, impact in zip(*found, strict=True):  # the target is where the shot arrives
+        (box,) = event("spaceinvaders", "decisive").target(ram, int(impact), int(impact))
+        assert box[2] - 3 <= cell("spaceinvaders", "laser_x", ram[impact]) - 2 < box[3] + 3
+        assert len(event("spaceinvaders", "decisive").target(ram, int(fired), int(impact))) == 1
+    ram, rewards, episode = play("pong", 300)
+    start, end = find_events("Pong", "contact", ram, rewards, episode)
+    assert start.tolist() == end.tolist() == pong_paddle_hits(ram, episode).tolist()
+    with pytest.raises(ValueError, match="Pong has no event 'goal'; it has kill_shot, paddle_hit"):
+        find_events("pong", "goal", ram, rewards, episode)
 
 
 def test_aimed_shots_leave_out_aliens_that_stood_still():

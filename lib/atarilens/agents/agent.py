@@ -123,8 +123,8 @@ def join_parts(
         )
     settings = EnvironmentSettings(game, **settings)
     meanings = list(action_meanings(game, settings.full_action_space))
-    facts = facts | {"game": game, "preprocessing": style.name}
-    return Agent(name, game, network, style, settings, meanings, facts)
+    facts = facts | {"game": settings.game, "preprocessing": style.name}
+    return Agent(name, settings.game, network, style, settings, meanings, facts)
 
 
 def as_style(style: str | Preprocessing) -> Preprocessing:

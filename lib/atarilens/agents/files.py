@@ -31,6 +31,7 @@ from atarilens.agents.registry import build_network, describe, load_network
 from atarilens.agents.weights import read_weights
 from atarilens.games.emulators import action_meanings
 from atarilens.games.objects import GAMES
+from atarilens.games.objects import game as record_of
 
 UNTRAINED = "untrained-"
 UNTRAINED_SEED = 1  # of the runs that the strong agents come from
@@ -79,7 +80,7 @@ def load_agent(
         FileNotFoundError: if there is no file at the path, or weights cannot be fetched.
     """
     name = str(name_or_path)
-    if name in list_agents():
+    if name in list_agents() or _is_untrained(name):
         row = paths.AGENTS / f"{name}.yml"
         agent = _load_row(row, name) if row.is_file() else _untrained(name)
     elif (row := _row_of(Path(name))).is_file():
@@ -92,7 +93,7 @@ def load_agent(
             f"unknown agent {name!r}{f', did you mean {near}' if near else ''}? Known are "
             f"{', '.join(list_agents())}, or the path of a checkpoint"
         )
-    if game not in (None, agent.game):
+    if game is not None and record_of(game).name != agent.game:
         raise ValueError(f"agent {name!r} plays {agent.game}, not {game}")
     if not preprocessing and not settings:
         return agent
@@ -144,9 +145,14 @@ def _yaml(row: dict) -> bytes:
     return yaml.safe_dump(row, sort_keys=False, allow_unicode=True).encode()
 
 
+def _is_untrained(name: str) -> bool:
+    """Return whether a name stands for the untrained network of a game, with or without record."""
+    return name.startswith(UNTRAINED) and not Path(name).suffix and not Path(name).exists()
+
+
 def _untrained(name: str) -> Agent:
     """Make the untrained network of a game from its seed, as training starts from it."""
-    game = name.removeprefix(UNTRAINED)
+    game = record_of(name.removeprefix(UNTRAINED)).name
     network = initialise(build_network("lstm", len(action_meanings(game))), UNTRAINED_SEED)
     content = _float16(network)
     network.half().float().eval().requires_grad_(False)
@@ -156,6 +162,7 @@ def _untrained(name: str) -> Agent:
         "seed": UNTRAINED_SEED,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+    name = f"{UNTRAINED}{game}"
     return join_parts(name, game, network, preprocessing("luma80"), {}, facts)
 
 

@@ -12,6 +12,8 @@ from atarilens.games.emulators import (
 from atarilens.games.events import (
     aimed_shots,
     breakout_paddle_hits,
+    event,
+    find_events,
     first_ball_above_bricks,
     hits_on_aliens,
     last_paddle_hit_before_point,
@@ -25,6 +27,7 @@ from atarilens.games.objects import (
     bricks,
     cell,
     game,
+    has_objects,
     object_boxes,
     to_observation,
 )
@@ -43,8 +46,11 @@ __all__ = [
     "bricks",
     "cell",
     "draw_hint",
+    "event",
+    "find_events",
     "first_ball_above_bricks",
     "game",
+    "has_objects",
     "hint_box",
     "hits_on_aliens",
     "last_paddle_hit_before_point",

@@ -11,8 +11,9 @@ import numpy as np
 from ale_py import roms
 from ale_py.vector_env import AtariVectorEnv
 
+from atarilens.games.catalogue import GAMES
+from atarilens.games.catalogue import game as record_of
 from atarilens.games.hints import draw_hint
-from atarilens.games.objects import game as game_facts
 
 STICKINESS = 0.25  # per emulator frame (Machado et al. 2018)
 ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
@@ -23,7 +24,7 @@ class EnvironmentSettings:
     """Everything that decides what an agent is shown; recorded with agents, replays and scores.
 
     Attributes:
-        game: key of `games.GAMES`.
+        game: in any usual spelling; kept as the name of its record, such as "spaceinvaders".
         frame_skip: emulator frames per agent step; (low, high) draws uniformly from [low, high).
         repeat_action_probability: stickiness per emulator frame (Machado et al. 2018: 0.25).
         noop_max: up to so many no-op steps of one emulator frame at reset, drawn from the seed.
@@ -31,6 +32,8 @@ class EnvironmentSettings:
         max_frames: emulator frames after which an episode is truncated.
         hint: "none", "expert:<agent>", "random" or "shifted:<agent>" (see `draw_hint`).
         full_action_space: 18 actions in place of the game's minimal set.
+        infinite: let the game go on where it would run out of targets, as its record says
+            (`Game.endless`): Breakout's wall then comes back for ever. Rewards stay the player's.
     """
 
     game: str
@@ -41,10 +44,12 @@ class EnvironmentSettings:
     max_frames: int = 108_000
     hint: str = "none"
     full_action_space: bool = False
+    infinite: bool = False
 
     def __post_init__(self):
         """Check the values; JSON and YAML give the pair of `frame_skip` as a list."""
-        game_facts(self.game)
+        record = record_of(self.game)
+        object.__setattr__(self, "game", record.name)
         if isinstance(self.frame_skip, list):
             object.__setattr__(self, "frame_skip", tuple(self.frame_skip))
         low, high = self.skip_range
@@ -62,6 +67,11 @@ class EnvironmentSettings:
             raise ValueError(
                 f"hint must be none, random, expert:<agent> or shifted:<agent>: {self.hint!r}"
             )
+        if self.infinite and record.endless is None:
+            endless = [name for name, other in GAMES.items() if other.endless]
+            raise ValueError(
+                f"{record.title} has no infinite variant; {', '.join(endless)} has one"
+            )
 
     @property
     def skip_range(self) -> tuple[int, int]:
@@ -70,12 +80,15 @@ class EnvironmentSettings:
         return (skip, skip + 1) if isinstance(skip, int) else skip
 
     def as_dict(self) -> dict:
-        """Return plain data for a YAML row or JSON."""
-        return asdict(self) | {
-            "frame_skip": self.frame_skip
-            if isinstance(self.frame_skip, int)
-            else list(self.frame_skip)
-        }
+        """Return plain data for a YAML row or JSON.
+
+        A setting that was added later is left out while it has its default: older files stay equal.
+        """
+        skip = self.frame_skip if isinstance(self.frame_skip, int) else list(self.frame_skip)
+        plain = asdict(self) | {"frame_skip": skip}
+        if not self.infinite:
+            del plain["infinite"]
+        return plain
 
 
 HINTS = ("none", "random", "expert", "shifted")
@@ -110,7 +123,7 @@ class AtariEnv(gymnasium.Env):
         self.ale = ale_py.ALEInterface()
         self.ale.setFloat("repeat_action_probability", settings.repeat_action_probability)
         self.ale.setInt("max_num_frames_per_episode", settings.max_frames)
-        self.rom = roms.get_rom_path(game_facts(settings.game).ale)
+        self.rom = roms.get_rom_path(record_of(settings.game).ale)
         self._load(0)
         full = settings.full_action_space
         self.actions = self.ale.getLegalActionSet() if full else self.ale.getMinimalActionSet()
@@ -119,6 +132,8 @@ class AtariEnv(gymnasium.Env):
         self.observation_space = gymnasium.spaces.Box(0, 255, (210, 160, 3), np.uint8)
         self._frames = np.zeros((2, 210, 160, 3), np.uint8)  # the emulator's last two
         self._screen = self._frames[0]  # un-hinted
+        self._endless = record_of(settings.game).endless if settings.infinite else None
+        self._owed = 0  # points that a write has taken from the score, until the next frame
 
     def _load(self, seed: int) -> None:
         self.ale.setInt("random_seed", seed)
@@ -129,6 +144,7 @@ class AtariEnv(gymnasium.Env):
         super().reset(seed=seed)
         if seed is not None:
             self._load(seed)
+        self._owed = 0
         self.ale.reset_game()
         noops = int(self.np_random.integers(self.settings.noop_max + 1))
         noops = (options or {}).get("noops", noops)
@@ -148,7 +164,8 @@ class AtariEnv(gymnasium.Env):
         reward = 0.0
         self._frames[0] = self._frames[1]  # what counts where an agent step is one frame
         for remaining in range(frames - 1, -1, -1):
-            reward += self.ale.act(self.actions[action])
+            reward += self.ale.act(self.actions[action]) + self._owed
+            self._owed = 0 if self._endless is None else self._go_on()
             over = self.ale.game_over()
             if remaining < 2 or over:
                 self.ale.getScreenRGB(self._frames[0 if remaining == 1 and not over else 1])
@@ -157,6 +174,13 @@ class AtariEnv(gymnasium.Env):
         terminated, truncated = self.ale.game_over(with_truncation=False), self.ale.game_truncated()
         screen, info = self._observe(start=False)
         return screen, reward, terminated, truncated, info
+
+    def _go_on(self) -> int:
+        """Write what keeps the game going; the emulator's next reward lacks so many points."""
+        writes, points = self._endless(self.ale.getRAM())
+        for address, value in writes.items():
+            self.ale.setRAM(address, value)
+        return points
 
     def _observe(self, start: bool, **info):
         self._screen = self._frames.max(0) if self.settings.max_pool else self._frames[1].copy()
@@ -245,8 +269,8 @@ def make_vector_env(
 ) -> AtariVectorEnv:
     """Make emulators for collecting: screens `[num_envs, 1, 210, 160, 3]` uint8 of full size.
 
-    Bit-equal to `make_env` of the same integer seed in every screen but the terminal ones. Hints
-    and drawn frame skips are not supported.
+    Bit-equal to `make_env` of the same integer seed in every screen but the terminal ones. Hints,
+    infinite games and drawn frame skips are not supported.
 
     Args:
         settings: of each emulator.
@@ -254,10 +278,12 @@ def make_vector_env(
         life_loss: report a lost life as termination (the game goes on).
         threads: of the emulators; 0 means one per core.
     """
-    if settings.hint != "none" or not isinstance(settings.frame_skip, int):
-        raise ValueError("the vector environment has no hints and a fixed frame skip only")
+    if settings.hint != "none" or settings.infinite or not isinstance(settings.frame_skip, int):
+        raise ValueError(
+            "the vector environment has no hints, no infinite games and a fixed frame skip only"
+        )
     return AtariVectorEnv(
-        game_facts(settings.game).ale,
+        record_of(settings.game).ale,
         num_envs,
         num_threads=threads,
         max_num_frames_per_episode=settings.max_frames,

@@ -12,7 +12,7 @@ from atarilens import paths
 from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.agents.files import UNTRAINED
 from atarilens.games.objects import game as game_facts
-from atarilens.games.objects import object_boxes, to_observation
+from atarilens.games.objects import has_objects, object_boxes, to_observation
 from atarilens.measures.attention import attention_by_object
 from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import (
@@ -175,7 +175,7 @@ def explain(
         for each, head in zip(gain, HEADS, strict=False)
     ]
     shape = observation.shape[-2:]
-    boxes = object_boxes(agent.game, trajectory.ram[step])
+    boxes = object_boxes(agent.game, trajectory.ram[step]) if has_objects(agent.game) else {}
     boxes = to_observation(boxes, agent.region, shape)
     return Explanation(
         image=overlay(trajectory.frames[step], maps, agent.region, shown),
@@ -248,8 +248,9 @@ def probe(
 
 def agents_of(game: str) -> list[str]:
     """Return the names of the agents that play a game, the untrained one first."""
-    game_facts(game)
+    game = game_facts(game).name
     names = [name for name in list_agents() if re.fullmatch(rf"({UNTRAINED})?{game}(-.+)?", name)]
+    names = names or [f"{UNTRAINED}{game}"]
     return sorted(names, key=lambda name: (not name.startswith(UNTRAINED), name))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from atarilens.apps.explorer.decision import HEADS, Explanation, Knobs, Probe
 from atarilens.apps.explorer.exploration import Exploration
-from atarilens.games.objects import GAMES
+from atarilens.games.objects import game
 from atarilens.play.trajectories import Trajectory
 from atarilens.views import Panel, movie_frames
 from atarilens.views.layouts import house_style, lay_out, legend_above
@@ -242,7 +242,7 @@ def heading_html(exploration: Exploration, step: int, action: str) -> str:
     episode = trajectory.episode[step]
     before = (trajectory.episode == episode) & (np.arange(len(trajectory)) < step)
     score = trajectory.rewards[before].sum()
-    title = GAMES[exploration.player.game].title
+    title = game(exploration.player.game).title
     seed = trajectory.origin["seed"] + int(episode)
     return (
         f'<div class="al-title"><h1>{escape(exploration.player.name)} plays {title}</h1><span>'

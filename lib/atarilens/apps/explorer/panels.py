@@ -5,6 +5,7 @@ import ipywidgets as widgets
 from atarilens.apps.explorer.decision import agents_of, replays_of
 from atarilens.apps.explorer.picture import Picture
 from atarilens.games.objects import GAMES
+from atarilens.games.objects import game as game_facts
 
 NEW = "a new one"
 PLAYER = "the player itself"
@@ -27,7 +28,8 @@ class Panels:
     """
 
     def __init__(self, game, agents, agent, seed, steps, greedy, replay):
-        games = [(facts.title, name) for name, facts in GAMES.items()]
+        shown = GAMES | {game: game_facts(game)}  # a game without a record can be explored, too
+        games = [(facts.title, name) for name, facts in shown.items()]
         self.game = dropdown("Game", games, game)
         self.agent = dropdown("Agent", agents, agent)
         self.episode = dropdown("Episode", [NEW, *replays_of(game)], replay or NEW)
