@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from atarilens.games.objects import GAMES
 from compendium import doctor
 
 ROOT = Path(__file__).parents[1]
@@ -28,7 +29,7 @@ def old_python(minor: int) -> str | None:
 def test_it_finds_the_parts_of_this_machine():
     assert doctor.check_python()[1] is None
     assert doctor.check_packages() == ("packages as in requirements.txt", None)
-    assert doctor.check_emulator() == ("emulator with pong, breakout, spaceinvaders", None)
+    assert doctor.check_emulator() == (f"emulator with {', '.join(GAMES)}", None)
     assert doctor.check_movies() == ("ffmpeg for movies", None)
 
 
