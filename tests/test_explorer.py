@@ -16,10 +16,8 @@ from atarilens.apps.explorer import (
     Knobs,
     drawing,
     explain,
+    export,
     probe,
-)
-from atarilens.apps.explorer import (
-    export as keep,
 )
 from atarilens.apps.explorer import page as page_module
 from atarilens.measures.attention import attention_by_object
@@ -173,11 +171,11 @@ def test_boxes_are_drawn_in_screen_pixels():
 # -- what is kept of an episode
 
 
-def test_other_eyes_see_the_same_screens_with_a_memory_of_their_own(
+def test_another_agent_sees_the_same_screens_with_a_memory_of_their_own(
     untrained_agent, short_trajectory, louder_agent
 ):
     both = Exploration(untrained_agent, short_trajectory, {"louder": louder_agent})
-    agent, seen = both.watcher("louder")
+    agent, seen = both.seen_by("louder")
     assert agent is louder_agent
     expected = watch(short_trajectory, louder_agent)
     np.testing.assert_array_equal(seen.memory, expected.memory)
@@ -266,9 +264,9 @@ def test_numbers_of_steps_are_brief(number, words):
     assert drawing.brief(number) == words
 
 
-def test_a_view_is_kept_with_its_numbers(exploration, tmp_path):
+def test_a_view_is_written_with_its_numbers(exploration, tmp_path):
     knobs = Knobs(stride=10)
-    path = keep.write_view(exploration, "untrained-pong", STEP, knobs, tmp_path, (40, 70))
+    path = export.write_view(exploration, "untrained-pong", STEP, knobs, tmp_path, (40, 70))
     assert path.name == "untrained-pong-seed3-step9.png"
     assert load_image(path.read_bytes()).shape[1] > 1000
     numbers = json.loads(path.with_suffix(".json").read_text())
@@ -279,9 +277,9 @@ def test_a_view_is_kept_with_its_numbers(exploration, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
-def test_a_clip_is_kept(exploration, tmp_path, suffix):
+def test_a_clip_is_written(exploration, tmp_path, suffix):
     path = tmp_path / f"clip{suffix}"
-    keep.write_clip(exploration, "untrained-pong", range(3, 7), Knobs("jacobian"), path)
+    export.write_clip(exploration, "untrained-pong", range(3, 7), Knobs("jacobian"), path)
     if suffix == ".gif":
         with Image.open(path) as movie:
             assert movie.n_frames == 4
@@ -412,11 +410,11 @@ def test_a_replay_is_shown(short_trajectory, tmp_path, monkeypatch):
 def test_an_agent_of_ones_own_plays_beside_the_others(louder_agent):
     page = Explorer(louder_agent, steps=10)
     assert page.player == "louder"
-    assert "untrained-pong" in page.watcher.options
+    assert "untrained-pong" in page.network.options
     assert page.learning.disabled
-    page.watcher.value = "untrained-pong"
-    assert page.eyes == "untrained-pong"
-    assert "<b>untrained-pong</b> looks on" in page.screen_note.value
+    page.network.value = "untrained-pong"
+    assert page.onlooker == "untrained-pong"
+    assert "Maps of <b>untrained-pong</b>" in page.screen_note.value
     assert page.value_legend.value.count("al-key") == 2
 
 
@@ -432,7 +430,7 @@ def test_what_goes_wrong_is_said_on_the_page(page, monkeypatch, tmp_path):
     assert not page.status.value
 
 
-def test_views_and_clips_are_kept_where_the_page_says(page, monkeypatch, tmp_path):
+def test_views_and_clips_are_written_where_the_page_says(page, monkeypatch, tmp_path):
     monkeypatch.setattr(page_module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(page_module, "WRITTEN", tmp_path / "build" / "explorer")
     page.go(4)

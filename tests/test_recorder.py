@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 
 import gymnasium
 import numpy as np
@@ -243,6 +244,39 @@ def test_a_loop_in_the_manner_of_cleanrl(tmp_path):
     assert movie(folder, "saliency").shape[0] == 6
     assert len(scalars(folder, "value")) == 6
     assert not list(folder.rglob("tensors.tsv"))  # this network does not show its hidden layer
+
+
+@pytest.mark.parametrize("largest", [1, 255])
+def test_a_plain_module_is_recorded_in_its_own_units(tmp_path, largest):
+    """A module `observation -> (logits, value)` that reads [0, 1], or grey levels."""
+    torch.manual_seed(0)
+    screen = np.random.default_rng(0).random((1, 20, 20), np.float32)
+
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.head = torch.nn.Linear(400, 8), torch.nn.Linear(8, 3)
+
+        def features(self, observation):
+            return self.body(observation.flatten(1) / largest).relu()
+
+        def forward(self, observation):
+            hidden = self.features(observation)
+            return self.head(hidden), hidden.sum(1, keepdim=True)
+
+    module = Plain()
+    recorder = AgentRecorder(tmp_path, module, every=1, stride=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # neither kind is out of range
+        for t in range(2):
+            recorder.update(largest * screen, 1, 0.0, t == 1)
+    (tensors,) = (tmp_path / "episodes" / "000000").rglob("tensors.tsv")
+    hidden = module.features(torch.from_numpy(largest * screen)[None]).detach().numpy()[0]
+    np.testing.assert_allclose(np.loadtxt(tensors)[0], hidden, rtol=1e-4)
+    ((_, value), _) = scalars(tmp_path / "episodes" / "000000", "value")
+    assert value == pytest.approx(hidden.sum(), rel=1e-5)
+    assert movie(tmp_path / "episodes" / "000000", "saliency").shape[0] == 2
+    recorder.close()
 
 
 def test_training_is_not_disturbed(tmp_path, short_trajectory):

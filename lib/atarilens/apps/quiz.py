@@ -1,8 +1,8 @@
-"""Which agent cheats? The paper's study of people as a quiz: clips without, then with saliency.
+"""Which agent cheats? The paper's user study as a quiz: clips without, then with saliency.
 
-Two students imitated the same expert under bars at the top of the screen. The overfit student's
-bars showed the expert's action, the control's a random one: the first could cheat, the second had
-to watch the game (Greydanus et al. 2018, section 4.2). Both can play.
+Two agents imitated the same expert on screens with bars at the top. The overfit agent's bars showed
+the expert's action, and the control agent's bars a random one: only the overfit agent could read
+its action off the bars (Greydanus et al. 2018, ICML, section 4.5 on non-experts). Both play well.
 """
 
 import csv

@@ -108,6 +108,11 @@ def takes_observation_alone(network) -> bool:
     return False
 
 
+def arguments(function, observation, memory) -> tuple:
+    """Return the arguments of a network, or of its `features`: memory only if it takes it."""
+    return (observation,) if takes_observation_alone(function) else (observation, memory)
+
+
 def call_network(network, observation: torch.Tensor, memory: torch.Tensor):
     """Call a network of either kind; see `atarilens.saliency`.
 
@@ -123,7 +128,7 @@ def call_network(network, observation: torch.Tensor, memory: torch.Tensor):
         ValueError: if the network returns something else.
     """
     alone = takes_observation_alone(network)
-    returned = network(observation) if alone else network(observation, memory)
+    returned = network(*arguments(network, observation, memory))
     parts = returned if isinstance(returned, tuple) else (returned,)
     if alone:
         parts = {1: (*parts, None, memory), 2: (*parts, memory)}.get(len(parts), ())

@@ -1,4 +1,4 @@
-"""See an agent think: functions that explain one screen, and the page that calls them."""
+"""The explorer: functions that explain one decision of an agent, and the page that calls them."""
 
 from atarilens.apps.explorer.decision import (
     Explanation,

@@ -1,4 +1,4 @@
-"""One screen explained: functions of (agent, trajectory, step, knobs), without any widget."""
+"""Explain one decision: functions of (agent, trajectory, step, knobs), without any widget."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import yaml
+from scipy.special import softmax
 
 from atarilens import paths
 from atarilens.agents import Agent, list_agents, load_agent
@@ -28,19 +29,19 @@ from atarilens.views import common_gain, overlay
 METHODS = ("perturbation", "jacobian")
 HEADS = ("actor", "critic", "both")
 BLUR_SIGMA = 3.0  # px
-GAIN_STEPS = 12  # moments of an episode from which its gain is taken
+GAIN_STEPS = 12  # steps of an episode that determine its gain
 
 
 @dataclass(frozen=True)
 class Knobs:
-    """How a screen is explained.
+    """Settings of the maps.
 
     Attributes:
         method: "perturbation" (Greydanus et al. 2018) or "jacobian".
         stride: px between perturbation centres.
         radius: px, standard deviation of the perturbation's mask.
-        gain: brightness of the maps, times that which `episode_gain` chooses.
-        heads: whose map is drawn: "actor", "critic" or "both".
+        gain: factor on the brightness that `episode_gain` chooses.
+        heads: which map is drawn: "actor", "critic" or "both".
 
     Raises:
         ValueError: if method or heads is none of these.
@@ -53,7 +54,7 @@ class Knobs:
     heads: str = "both"
 
     def __post_init__(self):
-        """Check the words; the numbers are checked where they are used."""
+        """Check the words; the saliency functions check the numbers."""
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected {' or '.join(METHODS)}")
         if self.heads not in HEADS:
@@ -61,23 +62,23 @@ class Knobs:
 
     @property
     def map_key(self) -> tuple:
-        """What the maps themselves depend on: a Jacobian has no stride and no radius."""
+        """The settings that change the maps: a Jacobian has no stride and no radius."""
         return (self.method, self.stride, self.radius)[: 1 if self.method == "jacobian" else 3]
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is shown of one decision.
+    """One decision with its maps.
 
     Attributes:
         image: `[210, 160, 3]` uint8, the screen with the maps on it.
         observation: `[H, W]` float32 in [0, 1], the newest screen that the network reads.
         maps: of this decision.
         probabilities: action -> softmax of its logit.
-        action: what the player did.
-        value: the critic's, or None.
+        action: name of the action that the player took.
+        value: of the critic, or None.
         attention: object -> mean standardised saliency (NSS) on it, of the actor (of the critic
-            where only that is shown); 0 is chance, NaN where it is absent.
+            if only its map is shown); 0 is chance, NaN if the object is absent.
         boxes: object -> `[n, 4]`, (top, bottom, left, right) in px of the observation.
     """
 
@@ -93,7 +94,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Probe:
-    """The perturbation made at one pixel, and what it did.
+    """The perturbation at one pixel, and its effect on the outputs.
 
     Attributes:
         observation: `[C, H, W]` float32, perturbed.
@@ -129,7 +130,7 @@ def saliency_of(agent: Agent, observation, memory, knobs: Knobs) -> SaliencyMaps
 
 
 def gain_steps(length: int) -> np.ndarray:
-    """Return the moments `[n]`, evenly spread, from which an episode's gain is taken."""
+    """Return the steps `[n]`, evenly spread, that determine an episode's gain."""
     return np.unique(np.linspace(0, length - 1, min(GAIN_STEPS, length)).round().astype(int))
 
 
@@ -152,13 +153,13 @@ def explain(
     """Explain one decision.
 
     Args:
-        agent: whose network looks.
-        trajectory: what happened, with this agent's observations and memory (`watching.watch`).
+        agent: whose network is explained.
+        trajectory: with this agent's observations and memory, see `play.inference`.
         step: index t of the decision.
-        knobs: how.
+        knobs: settings of the maps.
         gain: grey levels per unit of saliency of (actor, critic), before `knobs.gain`; by default
             the episode's.
-        maps: of this decision where they are known already.
+        maps: of this decision, if they were computed before.
 
     Raises:
         ValueError: if there is no such step.
@@ -192,7 +193,7 @@ def explain(
 def attention_of(
     maps: SaliencyMaps, boxes: Mapping[str, np.ndarray], heads: str
 ) -> dict[str, float]:
-    """Return object -> mean standardised saliency on it of the head that is shown."""
+    """Return object -> mean standardised saliency (NSS) on it, of the head that is shown."""
     measure = "critic_nss" if heads == "critic" else "actor_nss"
     found = attention_by_object(maps, boxes)
     return {name: float(getattr(entry, measure)) for name, entry in found.items()}
@@ -200,17 +201,17 @@ def attention_of(
 
 def probabilities(agent: Agent, action_logits: np.ndarray) -> dict[str, float]:
     """Return action -> softmax of its logit, in the order of the actions."""
-    weights = np.exp(action_logits.astype(np.float64) - action_logits.max())
-    return dict(zip(agent.action_meanings, (weights / weights.sum()).tolist(), strict=True))
+    shares = softmax(action_logits.astype(np.float64)).tolist()
+    return dict(zip(agent.action_meanings, shares, strict=True))
 
 
 def probe(
     agent: Agent, trajectory: Trajectory, step: int, centre: tuple[int, int], radius: float = 5.0
 ) -> Probe:
-    """Blur the observation around one pixel and see how far the decision moves.
+    """Blur the observation around one pixel and measure how far the outputs move.
 
     Args:
-        agent: whose network looks.
+        agent: whose network is explained.
         trajectory: with its observations and its memory.
         step: index t of the decision.
         centre: (row, column) in px of the observation.
@@ -260,12 +261,12 @@ def replays_of(game: str) -> list[str]:
 
 
 def checkpoints(name: str) -> dict[str, int]:
-    """Return the agents that show how an agent learned: name -> training steps, increasing.
+    """Return the stages of an agent's training: agent name -> training steps, increasing.
 
-    They play the same game, through the same architecture and preprocessing, without hints.
+    All stages have the same game, architecture and preprocessing, and no hints.
 
     Args:
-        name: of an agent; none of `list_agents()` has no checkpoints.
+        name: of an agent. The result is empty for an agent that is not in `list_agents()`.
     """
     if name not in list_agents():
         return {}

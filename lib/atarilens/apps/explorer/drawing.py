@@ -1,4 +1,4 @@
-"""What the explorer shows: arrays and numbers to PNG bytes, SVG and HTML; figures and clips."""
+"""Turn arrays and numbers into the explorer's PNG bytes, SVG and HTML, figures and clips."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ COLOURS = {  # Okabe and Ito's, readable on light and on dark
     "laser": "#56b4e9",
     "bombs": "#d55e00",
 }
-VALUE_COLOURS = ("#d1495b", "#888888")  # of the player, of who looks on
+VALUE_COLOURS = ("#d1495b", "#888888")  # of the player, of another onlooker
 WON, LOST = "#009e73", "#d55e00"
 
 
@@ -146,20 +146,20 @@ class Curve:
         return [part for part in parts if part[1].size and np.isfinite(part[1][0])]
 
 
-def value_curves(exploration: Exploration, eyes: str) -> dict[str, Curve]:
-    """Return agent -> its values: the player's, and those of who looks on."""
+def value_curves(exploration: Exploration, onlooker: str) -> dict[str, Curve]:
+    """Return agent -> its values: the player's, and those of another onlooker."""
     curves = {}
-    names = dict.fromkeys((exploration.player.name, eyes))
+    names = dict.fromkeys((exploration.player.name, onlooker))
     for name, tone in zip(names, VALUE_COLOURS, strict=False):
-        values = exploration.watcher(name)[1].values
+        values = exploration.seen_by(name)[1].values
         if values is not None:
             curves[name] = Curve(np.arange(len(values)), values, tone)
     return curves
 
 
-def attention_curves(exploration: Exploration, eyes: str, knobs: Knobs) -> dict[str, Curve]:
-    """Return object -> attention on it, as far as it is known."""
-    steps, attention = exploration.attention(eyes, knobs)
+def attention_curves(exploration: Exploration, onlooker: str, knobs: Knobs) -> dict[str, Curve]:
+    """Return object -> attention on it, at the steps that were computed."""
+    steps, attention = exploration.attention(onlooker, knobs)
     return {name: Curve(steps, values, colour(name)) for name, values in attention.items()}
 
 
@@ -215,7 +215,7 @@ def height_of(value: float, low: float, high: float) -> float:
 
 
 def full_brightness(gain: Sequence[float], knobs: Knobs) -> str:
-    """Say which scores are drawn at full brightness."""
+    """Return the scores S that are drawn at full brightness."""
     levels = [
         f"{255 / (knobs.gain * each):.2g} ({head})"
         for each, head in zip(gain, HEADS, strict=False)
@@ -225,7 +225,7 @@ def full_brightness(gain: Sequence[float], knobs: Knobs) -> str:
 
 
 def legend_html(title: str, curves: Mapping[str, Curve], step: int, note: str = "") -> str:
-    """Name the curves of a plot, with their values at the cursor."""
+    """Return the legend of a plot: its curves with their values at the cursor."""
     parts = [f'<span class="al-heading">{escape(title)}</span>']
     for name, curve in curves.items():
         value = curve.at(step)
@@ -237,7 +237,7 @@ def legend_html(title: str, curves: Mapping[str, Curve], step: int, note: str = 
 
 
 def heading_html(exploration: Exploration, step: int, action: str) -> str:
-    """Say who plays what, and where in the episode this is."""
+    """Return the heading: agent, game, step, score and action."""
     trajectory = exploration.trajectory
     episode = trajectory.episode[step]
     before = (trajectory.episode == episode) & (np.arange(len(trajectory)) < step)
@@ -247,27 +247,27 @@ def heading_html(exploration: Exploration, step: int, action: str) -> str:
     return (
         f'<div class="al-title"><h1>{escape(exploration.player.name)} plays {title}</h1><span>'
         f"seed {seed} · step {step} of {len(trajectory) - 1} · score {score:g} · "
-        f"does <b>{action}</b></span></div>"
+        f"action <b>{action}</b></span></div>"
     )
 
 
-def screen_note_html(player: str, eyes: str, gain: Sequence[float], knobs: Knobs) -> str:
-    """Say whose maps are drawn, in which colours and how bright."""
-    whose = "" if eyes == player else f"<b>{escape(eyes)}</b> looks on. "
+def screen_note_html(player: str, onlooker: str, gain: Sequence[float], knobs: Knobs) -> str:
+    """Return the note below the screen: whose maps, in which colours, how bright."""
+    whose = "" if onlooker == player else f"Maps of <b>{escape(onlooker)}</b>. "
     return (
-        f'<div class="al-note">{whose}<i class="al-actor"></i>blue: moves the actor'
-        f'<i class="al-critic"></i>red: moves the critic; {full_brightness(gain, knobs)}</div>'
+        f'<div class="al-note">{whose}<i class="al-actor"></i>blue: matters to the actor'
+        f'<i class="al-critic"></i>red: matters to the critic; {full_brightness(gain, knobs)}</div>'
     )
 
 
 def observed_note_html(centre: tuple[int, int] | None) -> str:
-    """Say what the picture of the observation shows."""
-    what = "as it is after the blur" if centre else "the newest screen, as the network gets it"
+    """Return the note below the observation."""
+    what = "after the blur" if centre else "the newest screen, preprocessed"
     return f'<div class="al-note">{what}</div>'
 
 
 def bars_html(explanation: Explanation, probe: Probe | None = None) -> str:
-    """Draw the probability of every action by name; after a probe, what became of it."""
+    """Draw the probability of every action, and the probability after a probe."""
     rows = []
     for name, share in explanation.probabilities.items():
         done = " al-done" if name == explanation.action else ""
@@ -282,11 +282,11 @@ def bars_html(explanation: Explanation, probe: Probe | None = None) -> str:
 
 
 def probe_html(probe: Probe | None, centre: tuple[int, int] | None, actions: Sequence[str]) -> str:
-    """Say what the perturbation at a pixel did to the logits and the value."""
+    """Return a table of how far the perturbation at a pixel moved the logits and the value."""
     if probe is None:
         return (
-            '<div class="al-probe al-note">Click the screen: the region around that pixel is '
-            "blurred, and you see how far the decision moves.</div>"
+            '<div class="al-probe al-note">Click the screen to blur the region around a pixel '
+            "and to see how far the network's outputs move.</div>"
         )
     before, after = probe.logits
     moved = int(np.abs(after - before).argmax())
@@ -322,9 +322,9 @@ def view_figure(
         panels: screen, observation and so on.
         values: agent -> its values.
         attention: object -> attention on it.
-        step: where the cursor stands.
+        step: of the cursor.
         length: T, of the episode.
-        caption: what stands below.
+        caption: text below the figure.
     """
     plots = {"value": values, "NSS": attention}
     plots = {label: curves for label, curves in plots.items() if curves}

@@ -1,4 +1,4 @@
-"""An episode that is being explored, and everything that was computed about it so far."""
+"""One episode, with a cache of the maps that were computed for it."""
 
 from collections import OrderedDict
 
@@ -20,37 +20,40 @@ from atarilens.saliency import SaliencyMaps
 from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain
 
-KEPT = 4  # combinations of watcher and knobs whose maps are kept
+KEPT = 4  # combinations of onlooker and knobs whose maps are kept
 
 
 class Exploration:
-    """One episode, and what any agent attends to in it; nothing is computed twice.
+    """One episode, and the maps of any agent on its screens; maps are computed once.
+
+    An onlooker is an agent whose network runs over the screens: the player, or another agent with
+    a memory of its own.
 
     Args:
-        player: who played it.
+        player: the agent that played it.
         trajectory: the episode, with the player's observations and memory.
-        own: name -> agents that look on besides those of `list_agents()`.
+        own: name -> agent, for onlookers that are not in `list_agents()`.
     """
 
     def __init__(self, player: Agent, trajectory: Trajectory, own: dict[str, Agent] | None = None):
         self.player, self.trajectory, self._own = player, trajectory, own or {}
-        self._watchers = {player.name: (player, trajectory)}
+        self._seen = {player.name: (player, trajectory)}
         self._known: OrderedDict[tuple, dict] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of steps."""
         return len(self.trajectory)
 
-    def watcher(self, name: str) -> tuple[Agent, Trajectory]:
-        """Return an agent by name, and the episode as it sees it."""
-        if name not in self._watchers:
+    def seen_by(self, name: str) -> tuple[Agent, Trajectory]:
+        """Return an onlooker by name, and the episode with its observations, memory and outputs."""
+        if name not in self._seen:
             agent = self._own.get(name) or load_agent(name)
             with one_torch_thread():
-                self._watchers[name] = agent, watch(self.trajectory, agent)
-        return self._watchers[name]
+                self._seen[name] = agent, watch(self.trajectory, agent)
+        return self._seen[name]
 
     def _entry(self, name: str, knobs: Knobs) -> dict:
-        """Return what is known for a watcher and knobs; the oldest combination is forgotten."""
+        """Return the cached results of an onlooker and knobs; drop the oldest combination."""
         key = name, *knobs.map_key
         entry = self._known.setdefault(key, {"maps": {}, "attention": {}, "gain": None})
         self._known.move_to_end(key)
@@ -59,10 +62,10 @@ class Exploration:
         return entry
 
     def maps(self, name: str, step: int, knobs: Knobs) -> SaliencyMaps:
-        """Return the maps of one step as an agent sees it."""
+        """Return an onlooker's maps of one step."""
         known = self._entry(name, knobs)["maps"]
         if step not in known:
-            agent, seen = self.watcher(name)
+            agent, seen = self.seen_by(name)
             known[step] = saliency_of(agent, seen.observations[step], seen.memory[step], knobs)
         return known[step]
 
@@ -75,16 +78,16 @@ class Exploration:
         return entry["gain"]
 
     def explain(self, name: str, step: int, knobs: Knobs) -> Explanation:
-        """Explain one step as an agent sees it."""
-        agent, seen = self.watcher(name)
+        """Explain one step with an onlooker's network."""
+        agent, seen = self.seen_by(name)
         gain, maps = self.gain(name, knobs), self.maps(name, step, knobs)
         explanation = explain(agent, seen, step, knobs, gain=gain, maps=maps)
         self._entry(name, knobs)["attention"][step, knobs.heads == "critic"] = explanation.attention
         return explanation
 
     def probe(self, name: str, step: int, centre: tuple[int, int], knobs: Knobs) -> Probe:
-        """Perturb one pixel of what an agent sees."""
-        agent, seen = self.watcher(name)
+        """Perturb an onlooker's observation around one pixel."""
+        agent, seen = self.seen_by(name)
         return probe(agent, seen, step, centre, knobs.radius)
 
     def attention(self, name: str, knobs: Knobs) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -97,12 +100,12 @@ class Exploration:
         return np.array(steps, int), curves
 
     def next_unknown(self, name: str, knobs: Knobs, resolution: int = 1) -> int | None:
-        """Return a step whose attention is not known, coarse before fine; None where all is.
+        """Return a step whose attention is unknown, coarse before fine; None if all are known.
 
         Args:
-            name: of the watcher.
-            knobs: how.
-            resolution: every so many steps is enough.
+            name: of the onlooker.
+            knobs: settings of the maps.
+            resolution: steps between two points of the curve.
         """
         known = self._entry(name, knobs)["attention"]
         critic = knobs.heads == "critic"

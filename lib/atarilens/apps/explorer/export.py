@@ -1,4 +1,4 @@
-"""Write what the explorer shows: a figure with its numbers, or a clip."""
+"""Write a view of the explorer as a figure with its numbers, or as a clip."""
 
 from pathlib import Path
 
@@ -12,16 +12,16 @@ from atarilens.views import Panel, describe_gain, save_figure, save_movie
 FPS = 8
 
 
-def stem(exploration: Exploration, eyes: str, step: int) -> str:
+def stem(exploration: Exploration, onlooker: str, step: int) -> str:
     """Return the name of a file about one step."""
-    looks = "" if eyes == exploration.player.name else f"-eyes-of-{eyes}"
+    other = "" if onlooker == exploration.player.name else f"-seen-by-{onlooker}"
     seed = exploration.trajectory.origin["seed"]
-    return f"{exploration.player.name}{looks}-seed{seed}-step{step}"
+    return f"{exploration.player.name}{other}-seed{seed}-step{step}"
 
 
 def write_view(
     exploration: Exploration,
-    eyes: str,
+    onlooker: str,
     step: int,
     knobs: Knobs,
     out_dir: Path,
@@ -30,27 +30,27 @@ def write_view(
     """Write one step as a figure, PNG, with the numbers behind it, JSON.
 
     Args:
-        exploration: of an episode; the attention that is known in it is drawn.
-        eyes: name of the agent whose maps are shown.
+        exploration: of an episode; its attention curves are drawn as far as they are known.
+        onlooker: name of the agent whose maps are shown.
         step: of the episode.
-        knobs: how it is explained.
+        knobs: settings of the maps.
         out_dir: folder.
         centre: a probed pixel (row, column) of the observation, or None.
 
     Returns:
         Path of the PNG.
     """
-    explanation = exploration.explain(eyes, step, knobs)
-    gain = [knobs.gain * each for each in exploration.gain(eyes, knobs)]
+    explanation = exploration.explain(onlooker, step, knobs)
+    gain = [knobs.gain * each for each in exploration.gain(onlooker, knobs)]
     likeliest = max(explanation.probabilities, key=explanation.probabilities.get)
     most = f"likeliest: {likeliest} ({explanation.probabilities[likeliest]:.2f})"
     panels = [
-        Panel(explanation.image, f"step {step}: {explanation.action}", f"eyes of {eyes}"),
+        Panel(explanation.image, f"step {step}: {explanation.action}", f"network of {onlooker}"),
         Panel(_grey(explanation.observation), "what the network reads", most),
     ]
     numbers = {
         "player": exploration.player.name,
-        "eyes": eyes,
+        "onlooker": onlooker,
         "origin": exploration.trajectory.origin,
         "settings": exploration.trajectory.settings.as_dict(),
         "step": step,
@@ -63,7 +63,7 @@ def write_view(
         "attention": explanation.attention,
     }
     if centre:
-        probed = exploration.probe(eyes, step, centre, knobs)
+        probed = exploration.probe(onlooker, step, centre, knobs)
         row, column = centre
         moved = f"logits move by {np.sqrt(2 * probed.actor_score):.3g}"
         circle = (2 * row + 1, 2 * column + 1, 2 * knobs.radius)
@@ -73,11 +73,11 @@ def write_view(
         numbers["probe"] = {"pixel": centre, **scores}
     caption = f"{exploration.player.name}, {knobs.method} saliency. {describe_gain(gain)}"
     curves = (
-        drawing.value_curves(exploration, eyes),
-        drawing.attention_curves(exploration, eyes, knobs),
+        drawing.value_curves(exploration, onlooker),
+        drawing.attention_curves(exploration, onlooker, knobs),
     )
     figure = drawing.view_figure(panels, *curves, step, len(exploration), caption)
-    return save_figure(figure, out_dir, stem(exploration, eyes, step), numbers)
+    return save_figure(figure, out_dir, stem(exploration, onlooker, step), numbers)
 
 
 def _grey(observation: np.ndarray) -> np.ndarray:
@@ -86,11 +86,13 @@ def _grey(observation: np.ndarray) -> np.ndarray:
     return levels.repeat(2, 0).repeat(2, 1)[..., None].repeat(3, -1)
 
 
-def write_clip(exploration: Exploration, eyes: str, steps: range, knobs: Knobs, path: Path) -> Path:
-    """Write steps with their maps as a movie; its format is that of the path, .gif or .mp4.
+def write_clip(
+    exploration: Exploration, onlooker: str, steps: range, knobs: Knobs, path: Path
+) -> Path:
+    """Write steps with their maps as a movie, .gif or .mp4.
 
     Raises:
-        ValueError: for another format, or a GIF over 2 MB.
+        ValueError: for another ending, or a GIF over 2 MB.
     """
-    explained = [exploration.explain(eyes, step, knobs) for step in steps]
-    return save_movie(drawing.clip_frames(explained, steps, eyes), path, FPS)
+    explained = [exploration.explain(onlooker, step, knobs) for step in steps]
+    return save_movie(drawing.clip_frames(explained, steps, onlooker), path, FPS)

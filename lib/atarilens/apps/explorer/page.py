@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.apps.explorer import drawing
-from atarilens.apps.explorer import export as keep
+from atarilens.apps.explorer import drawing, export
 from atarilens.apps.explorer.decision import Knobs, checkpoints, replays_of
 from atarilens.apps.explorer.exploration import Exploration
 from atarilens.apps.explorer.panels import NEW, PLAYER, Panels, agent_names
@@ -26,18 +25,18 @@ SHIFTS = {"ArrowUp": (-1, 0), "ArrowDown": (1, 0), "ArrowLeft": (0, -1), "ArrowR
 
 
 class Explorer(Panels):
-    """The page. Its widgets are attributes (`Panels`); what it knows is `self.exploration`.
+    """The page. Its widgets are attributes, see `Panels`.
 
     Args:
         agent: name of the agent that plays first, or an `Agent` of your own; by default the first
             strong agent that is here.
         seed: of its episode.
         steps: length of an episode that is played anew.
-        greedy: whether the likeliest action is taken; otherwise actions are drawn.
-        replay: name of a stored replay to start from, or None.
+        greedy: take the likeliest action; otherwise actions are drawn from the policy.
+        replay: name of a stored replay to show first, or None.
 
     Attributes:
-        exploration: the episode, and what was computed about it.
+        exploration: the episode, and the maps that were computed for it.
         centre: (row, column) of the probed pixel of the observation, or None.
     """
 
@@ -67,7 +66,7 @@ class Explorer(Panels):
         for part in (self.episode, self.seed, self.steps, self.actions):
             part.observe(lambda _: self.load(), "value")
         self.another.on_click(lambda _: self.play_another())
-        self.watcher.observe(self._on_watcher, "value")
+        self.network.observe(self._on_network, "value")
         self.learning.observe(self._on_learning, "value")
         knobs = self.method, self.heads, self.stride, self.radius, self.gain, self.objects
         for part in (self.step, *knobs):
@@ -80,7 +79,7 @@ class Explorer(Panels):
         self.save_view.on_click(lambda _: self._guarded(self.write_view))
         self.save_clip.on_click(lambda _: self._guarded(self.write_clip))
 
-    # -- what people do
+    # -- events of the widgets
 
     def _on_game(self, change) -> None:
         if self._quiet:
@@ -97,17 +96,17 @@ class Explorer(Panels):
             self._quiet = False
             self.load()
 
-    def _on_watcher(self, change) -> None:
+    def _on_network(self, change) -> None:
         if not self._quiet:
             self._quiet = True
-            if self.eyes in [name for _, name in self.learning.options]:
-                self.learning.value = self.eyes
+            if self.onlooker in [name for _, name in self.learning.options]:
+                self.learning.value = self.onlooker
             self._quiet = False
             self.draw()
 
     def _on_learning(self, change) -> None:
         if not self._quiet:
-            self.watcher.value = PLAYER if change["new"] == self.player else change["new"]
+            self.network.value = PLAYER if change["new"] == self.player else change["new"]
 
     def _on_picture(self, change) -> None:
         event, picture = change["new"], change["owner"]
@@ -116,7 +115,7 @@ class Explorer(Panels):
         elif picture in (self.value_curve, self.attention_curve):
             self.go(round(event["x"] * self.step.max))
         else:
-            agent, seen = self.exploration.watcher(self.eyes)
+            agent, seen = self.exploration.seen_by(self.onlooker)
             region = agent.region if picture is self.screen else None
             shape = seen.observations.shape[-2:]
             self.probe(drawing.pixel_at(event["x"], event["y"], region, shape))
@@ -132,7 +131,7 @@ class Explorer(Panels):
         else:
             self.go(self.step.value + MOVES[key])
 
-    # -- what can be done
+    # -- for callers
 
     @property
     def player(self) -> str:
@@ -140,20 +139,20 @@ class Explorer(Panels):
         return self.exploration.player.name
 
     @property
-    def eyes(self) -> str:
+    def onlooker(self) -> str:
         """Name of the agent whose maps are shown."""
-        return self.player if self.watcher.value == PLAYER else self.watcher.value
+        return self.player if self.network.value == PLAYER else self.network.value
 
     @property
     def knobs(self) -> Knobs:
-        """How the screen is explained."""
+        """Settings of the maps, as the widgets have them."""
         parts = self.method, self.stride, self.radius, self.gain, self.heads
         return Knobs(*(part.value for part in parts))
 
     def load(self) -> None:
         """Play an episode with the chosen agent, or re-create the chosen replay."""
         if not self._quiet:
-            with self.log:  # progress bars; what is not foreseen is shown on the page
+            with self.log:  # shows progress bars, and the traceback of an unexpected error
                 self._guarded(self._load)
                 self.log.clear_output()
 
@@ -167,13 +166,13 @@ class Explorer(Panels):
         self.play.playing = False
         if self.episode.value == NEW:
             name = self.agent.value
-            self._say(f"{name} plays …")
+            self._say(f"{name} is playing …")
             agent = self._own.get(name) or load_agent(name)
             settings = {"greedy": self.actions.value}
-            with one_torch_thread():  # one screen at a time: more threads only wait for each other
+            with one_torch_thread():  # with one screen at a time, more threads are slower
                 trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
         else:
-            self._say(f"{self.episode.value} is played again …")
+            self._say(f"replaying {self.episode.value} …")
             with one_torch_thread():
                 trajectory = replay(self.episode.value)
             agent = load_agent(trajectory.origin["agent"])
@@ -185,8 +184,8 @@ class Explorer(Panels):
             self.step.value = self.play.value = 0
             self.step.max = self.play.max = len(trajectory) - 1
             others = [name for name in self.agent.options if name != agent.name]
-            self.watcher.options = [PLAYER, *others]
-            self.watcher.value = PLAYER
+            self.network.options = [PLAYER, *others]
+            self.network.value = PLAYER
             stages = {} if agent.name in self._own else checkpoints(agent.name)
             self.learning.disabled = len(stages) < 2
             if self.learning.disabled:
@@ -206,29 +205,31 @@ class Explorer(Panels):
 
     def probe(self, centre: tuple[int, int] | None) -> None:
         """Perturb one pixel (row, column) of the observation, or none."""
-        shape = self.exploration.watcher(self.eyes)[1].observations.shape[-2:]
+        shape = self.exploration.seen_by(self.onlooker)[1].observations.shape[-2:]
         self.centre = None if centre is None else tuple(np.clip(centre, 0, np.subtract(shape, 1)))
         self.draw()
 
     def write_view(self) -> Path:
-        """Write what is shown as a figure, PNG and JSON, into `build/explorer`."""
-        shown = self.exploration, self.eyes, self.step.value, self.knobs
-        return self._written(keep.write_view(*shown, WRITTEN, self.centre))
+        """Write this view as a figure (PNG, JSON) into `build/explorer`."""
+        shown = self.exploration, self.onlooker, self.step.value, self.knobs
+        return self._written(export.write_view(*shown, WRITTEN, self.centre))
 
     def write_clip(self) -> Path:
         """Write the next steps with their maps as a GIF or MP4 into `build/explorer`."""
         first = self.step.value
         steps = range(first, min(first + self.clip_steps.value, len(self.exploration)))
-        self._say(f"filming {len(steps)} steps …")
-        name = f"{keep.stem(self.exploration, self.eyes, first)}.{self.clip_kind.value.lower()}"
-        shown = self.exploration, self.eyes, steps, self.knobs
-        return self._written(keep.write_clip(*shown, WRITTEN / name))
+        self._say(f"writing a clip of {len(steps)} steps …")
+        name = (
+            f"{export.stem(self.exploration, self.onlooker, first)}.{self.clip_kind.value.lower()}"
+        )
+        shown = self.exploration, self.onlooker, steps, self.knobs
+        return self._written(export.write_clip(*shown, WRITTEN / name))
 
     def _written(self, path: Path) -> Path:
         self._say(f"written: {path.relative_to(BUILD.parent)}")
         return path
 
-    # -- what is shown
+    # -- drawing
 
     def draw(self) -> None:
         """Bring every panel up to date."""
@@ -239,10 +240,10 @@ class Explorer(Panels):
         self._fill_in_when_idle()
 
     def _draw(self) -> None:
-        step, knobs, eyes = self.step.value, self.knobs, self.eyes
-        agent, seen = self.exploration.watcher(eyes)
-        explanation = self.exploration.explain(eyes, step, knobs)
-        probe = self.centre and self.exploration.probe(eyes, step, self.centre, knobs)
+        step, knobs, onlooker = self.step.value, self.knobs, self.onlooker
+        agent, seen = self.exploration.seen_by(onlooker)
+        explanation = self.exploration.explain(onlooker, step, knobs)
+        probe = self.centre and self.exploration.probe(onlooker, step, self.centre, knobs)
         shape = height, width = seen.observations.shape[-2:]
         marks = explanation.boxes if self.objects.value else {}, self.centre, knobs.radius
         self.screen.image = drawing.png(explanation.image)
@@ -251,8 +252,8 @@ class Explorer(Panels):
         self.observed.image = drawing.png(read)
         self.observed.drawing = drawing.marks_svg(shape, *marks, (0, height, 0, width), shape)
         self.heading.value = drawing.heading_html(self.exploration, step, explanation.action)
-        gain = self.exploration.gain(eyes, knobs)
-        self.screen_note.value = drawing.screen_note_html(self.player, eyes, gain, knobs)
+        gain = self.exploration.gain(onlooker, knobs)
+        self.screen_note.value = drawing.screen_note_html(self.player, onlooker, gain, knobs)
         self.observed_note.value = drawing.observed_note_html(self.centre)
         self.bars.value = drawing.bars_html(explanation, probe)
         self.probed.value = drawing.probe_html(probe, self.centre, agent.action_meanings)
@@ -262,13 +263,13 @@ class Explorer(Panels):
         self._draw_curves(step, knobs)
 
     def _draw_curves(self, step: int, knobs: Knobs) -> None:
-        exploration, eyes = self.exploration, self.eyes
-        values = drawing.value_curves(exploration, eyes)
+        exploration, onlooker = self.exploration, self.onlooker
+        values = drawing.value_curves(exploration, onlooker)
         self.value_curve.drawing = drawing.curve_svg(values, exploration.trajectory)
         self.value_legend.value = drawing.legend_html(
             "Value", values, step, "marks below: points won and lost"
         )
-        attention = drawing.attention_curves(exploration, eyes, knobs)
+        attention = drawing.attention_curves(exploration, onlooker, knobs)
         svg = drawing.curve_svg(attention, exploration.trajectory, zero=True)
         self.attention_curve.drawing = svg
         head = "critic" if knobs.heads == "critic" else "actor"
@@ -279,7 +280,7 @@ class Explorer(Panels):
         self.value_curve.cursor = self.attention_curve.cursor = cursor
 
     def _fill_in_when_idle(self) -> None:
-        """Let the event loop, where there is one, compute attention while nobody does anything."""
+        """Compute the attention curves in the background, if there is an event loop."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -290,10 +291,10 @@ class Explorer(Panels):
     async def _fill_in(self) -> None:
         drawn = time.monotonic()
         while True:
-            await asyncio.sleep(0.005)  # what people do comes first
+            await asyncio.sleep(0.005)  # the events of the widgets come first
             if time.monotonic() - self._changed_at < IDLE:
                 continue
-            shown = self.eyes, self.knobs
+            shown = self.onlooker, self.knobs
             step = self.exploration.next_unknown(*shown, RESOLUTION)
             if step is not None:
                 self.exploration.explain(shown[0], step, shown[1])
@@ -308,7 +309,7 @@ class Explorer(Panels):
         self.status.value = f'<div class="{kind}">{escape(text)}</div>' if text else ""
 
     def _guarded(self, work, *arguments) -> None:
-        """Do some work; what goes wrong for a choice that was made is said on the page."""
+        """Do some work; show the message of an error that a user's choice can cause."""
         try:
             work(*arguments)
         except (ValueError, OSError) as error:
@@ -319,7 +320,7 @@ class Explorer(Panels):
 
 
 def default_agent() -> str:
-    """Return the first strong agent that is stored here, else an untrained one."""
+    """Return the first strong agent of `list_agents()`, else an untrained one."""
     strong = [f"{game}-strong" for game in ("breakout", "pong", "spaceinvaders")]
     return next((name for name in strong if name in list_agents()), "untrained-pong")
 

@@ -1,4 +1,4 @@
-"""The widgets of the explorer's page and where they stand; what they do is in `page`."""
+"""The widgets of the explorer's page and their layout; `page` gives them their functions."""
 
 import ipywidgets as widgets
 
@@ -7,23 +7,23 @@ from atarilens.apps.explorer.picture import Picture
 from atarilens.games.objects import GAMES
 from atarilens.games.objects import game as game_facts
 
-NEW = "a new one"
-PLAYER = "the player itself"
-TICK = 125  # ms between the steps of a playing episode
+NEW = "play a new one"
+PLAYER = "the player"
+TICK = 125  # ms per step while the episode plays
 HEADS = [("actor and critic", "both"), ("actor", "actor"), ("critic", "critic")]
 METHODS = [("Perturbation", "perturbation"), ("Jacobian", "jacobian")]
 
 
 class Panels:
-    """Every widget of the page, `self.page`, laid out by `picture.css`; nothing happens yet.
+    """Every widget of the page, `self.page`, laid out by `picture.css`.
 
     Args:
         game: key of `games.GAMES`.
         agents: names to choose from.
         agent: the one chosen.
         seed: of the episode.
-        steps: of an episode that is played anew.
-        greedy: whether the likeliest action is taken.
+        steps: length of a new episode.
+        greedy: take the likeliest action.
         replay: name of the chosen replay, or None.
     """
 
@@ -53,7 +53,7 @@ class Panels:
         self.screen_note = widgets.HTML()
         self.play = widgets.Play(interval=TICK, max=0, show_repeat=False)
         self.back = widgets.Button(icon="step-backward", tooltip="one step back")
-        self.forward = widgets.Button(icon="step-forward", tooltip="one step on")
+        self.forward = widgets.Button(icon="step-forward", tooltip="one step forward")
         self.step = widgets.IntSlider(max=0, description="Step")
         widgets.jslink((self.play, "value"), (self.step, "value"))
         self.save_view = widgets.Button(description="View as PNG", icon="camera")
@@ -73,15 +73,15 @@ class Panels:
         self.observed = Picture(label="what the network reads")
         self.observed_note, self.bars = widgets.HTML(), widgets.HTML()
         heading = title("What the network reads")
-        parts = heading, self.observed, self.observed_note, title("What it would do"), self.bars
+        parts = heading, self.observed, self.observed_note, title("Action probabilities"), self.bars
         return box("al-card al-seen", *parts)
 
     def _knobs(self) -> widgets.Box:
         self.method = widgets.ToggleButtons(
             options=METHODS,
-            tooltips=["blur a region and see what changes", "the gradient at every pixel"],
+            tooltips=["blur each region and measure the change", "the gradient at every pixel"],
         )
-        self.watcher = dropdown("Eyes of", [PLAYER], PLAYER)
+        self.network = dropdown("Network of", [PLAYER], PLAYER)
         self.learning = widgets.SelectionSlider(options=[("–", PLAYER)], description="Training")
         self.heads = dropdown("Heads", HEADS, "both")
         self.stride = widgets.IntSlider(5, min=2, max=10, description="Stride")
@@ -91,10 +91,10 @@ class Panels:
         self.gain.readout_format = ".2f"
         self.objects = widgets.Checkbox(False, description="Show objects", indent=False)
         self.probed = widgets.HTML()
-        self.forget = widgets.Button(description="Forget the pixel", disabled=True)
-        knobs = self.method, self.watcher, self.learning, self.heads
+        self.forget = widgets.Button(description="Remove the blur", disabled=True)
+        knobs = self.method, self.network, self.learning, self.heads
         knobs += self.stride, self.radius, self.gain, self.objects
-        heading = title("Whose eyes, and how")
+        heading = title("Whose maps, and how")
         return box(
             "al-card al-knobs", heading, *knobs, title("One pixel"), self.probed, self.forget
         )
@@ -110,7 +110,7 @@ class Panels:
 
 
 def agent_names(game: str, own: dict) -> list[str]:
-    """Return the agents of a game: the user's own, name -> Agent, before the stored ones."""
+    """Return the names of a game's agents: the user's own (name -> Agent), then the stored ones."""
     mine = [name for name, agent in own.items() if agent.game == game]
     return [*mine, *(name for name in agents_of(game) if name not in mine)]
 
@@ -121,7 +121,7 @@ def dropdown(label: str, options, value) -> widgets.Dropdown:
 
 
 def number(label: str, value: int, low: int, high: int) -> widgets.BoundedIntText:
-    """Make a field for a whole number, which counts when it is left or Enter is pressed."""
+    """Make a field for a whole number, which takes effect on Enter or on leaving the field."""
     return widgets.BoundedIntText(value, min=low, max=high, description=label)
 
 

@@ -1,4 +1,4 @@
-"""A picture widget that can be clicked: in JupyterLab and Voilà alike, nothing is fetched."""
+"""A picture widget that reports clicks, in JupyterLab and Voilà; it fetches nothing."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ HERE = Path(__file__).parent
 
 
 class Picture(anywidget.AnyWidget):
-    """A picture with drawings above it, which tells where it was clicked.
+    """A picture with drawings above it, which reports clicks and keys.
 
     Attributes:
         image: PNG; may be empty.
         drawing: SVG above it.
-        cursor: share of the width at which a vertical line stands; negative: none.
-        label: what a screen reader says.
+        cursor: position of a vertical line, as a share of the width; negative: no line.
+        label: text for screen readers.
         drag: whether moving with the button held counts as clicking.
         event: the last click ("x", "y": shares of width and height) or key ("key", "shift").
     """
@@ -32,5 +32,5 @@ class Picture(anywidget.AnyWidget):
 
 
 def style() -> ipywidgets.HTML:
-    """Return the page's style sheet, for a page without a `Picture`, which brings it."""
+    """Return the style sheet, for a page without a `Picture`."""
     return ipywidgets.HTML(f"<style>{Picture._css}</style>", layout={"display": "none"})

@@ -1,4 +1,4 @@
-"""One recorded episode: the steps that are kept of it, and what is written of them."""
+"""One recorded episode: its kept steps, and the summaries written from them."""
 
 import io
 import json
@@ -13,23 +13,24 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from atarilens.paths import whole_file
 from atarilens.saliency import SaliencyMaps
 from atarilens.views import common_gain, movie_frames, overlay
 
 FPS = 15  # agent steps per second of a game at frame skip 4
-FIRST_GLANCE = 64  # steps; the movies so far are written here and at every doubling
+FIRST_MOVIE = 64  # steps after which the movies are written, and again at every doubling
 FLUSH = 5  # seconds until a scalar is on disk
 THUMBNAIL = 48  # px
 MOVIE_WIDTH = 320  # px; room for the words below the screen
-RUNNING = "-running"  # ending of the folder of an episode that is being played
+RUNNING = "-running"  # folder ending of an unfinished episode
 
 
 @dataclass
-class Moment:
-    """One kept step. The reward FOLLOWED the action; `total` is the return up to and with it."""
+class KeptStep:
+    """One step. The reward FOLLOWED the action; `total` is the return including it."""
 
-    step: int
-    frame: np.ndarray  # [h, w, 3] uint8, at the moment of the decision
+    t: int  # index of the decision in its episode
+    frame: np.ndarray  # [h, w, 3] uint8, at the decision
     action: int
     reward: float
     total: float
@@ -39,7 +40,7 @@ class Moment:
 
 
 class Episode:
-    """One recorded episode: its folder, its writer and the steps that are kept of it."""
+    """One recorded episode: its folder, its writer and its kept steps."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Episode:
     ):
         self.folder, self.region, self.max_frames = folder, region, max_frames
         self.action_meanings = action_meanings
-        self.moments: list[Moment] = []
+        self.kept: list[KeptStep] = []
         self.interval, self.length, self.total = 1, 0, 0.0
         self.actions: dict[int, int] = {}
         self.facts = facts | {"started": time.time()}
@@ -63,35 +64,35 @@ class Episode:
         """Whether this step of the episode is kept."""
         return step % self.interval == 0
 
-    def keep(self, moment: Moment) -> None:
-        """Keep a step; where there are too many, drop every second one."""
-        self.moments.append(moment)
-        if len(self.moments) > self.max_frames:
+    def keep(self, step: KeptStep) -> None:
+        """Keep a step; if there are too many, drop every second one."""
+        self.kept.append(step)
+        if len(self.kept) > self.max_frames:
             self.interval *= 2
-            self.moments = [kept for kept in self.moments if self.wants(kept.step)]
+            self.kept = [step for step in self.kept if self.wants(step.t)]
 
     def count(self, action: int, reward: float, value: float | None) -> None:
-        """Take the numbers of a step, kept or not; now and then write the movies so far."""
+        """Write the numbers of a step, kept or not; at powers of two, write the movies so far."""
         self.writer.add_scalar("reward", reward, self.length)
         if value is not None:
             self.writer.add_scalar("value", float(value), self.length)
         self.actions[action] = self.actions.get(action, 0) + 1
         self.length, self.total = self.length + 1, self.total + reward
-        if self.length >= FIRST_GLANCE and self.length & (self.length - 1) == 0:
+        if self.length >= FIRST_MOVIE and self.length & (self.length - 1) == 0:
             self.write_movies()
             self.writer.flush()
 
     def close(self, status: str) -> None:
-        """Write the whole episode and give its folder the name of its status."""
+        """Write the whole episode and rename its folder after its status."""
         self.write_movies()
         self.write_actions()
         self.write_embedding()
         self.writer.close()
         kept = {
-            "step": [moment.step for moment in self.moments],
-            "action": [self.meaning(moment.action) for moment in self.moments],
-            "return": [moment.total for moment in self.moments],
-            "value": [moment.value for moment in self.moments],
+            "step": [step.t for step in self.kept],
+            "action": [self.meaning(step.action) for step in self.kept],
+            "return": [step.total for step in self.kept],
+            "value": [step.value for step in self.kept],
         }
         counts = {self.meaning(action): self.actions[action] for action in sorted(self.actions)}
         summary = {"return": self.total, "length": self.length, "actions": counts, "kept": kept}
@@ -103,18 +104,18 @@ class Episode:
         return names[action] if action < len(names) else str(action)
 
     def write_movies(self) -> None:
-        """Write the kept screens, and the same under their saliency with words below."""
-        frames = np.stack([moment.frame for moment in self.moments])
+        """Write the kept screens as a movie, and once more with their saliency and a caption."""
+        frames = np.stack([step.frame for step in self.kept])
         self.write_gif("game", frames)
-        if self.moments[0].maps is None:
+        if self.kept[0].maps is None:
             return
-        gain = common_gain([moment.maps for moment in self.moments])
+        gain = common_gain([step.maps for step in self.kept])
         region = self.region or (0, frames.shape[1], 0, frames.shape[2])
-        drawn = np.stack([overlay(m.frame, m.maps, region, gain) for m in self.moments])
+        drawn = np.stack([overlay(step.frame, step.maps, region, gain) for step in self.kept])
         captions = []
-        for moment in self.moments:
-            value = "" if moment.value is None else f"   value {moment.value:.2f}"
-            words = f"{moment.step}  {self.meaning(moment.action)}   return {moment.total:g}"
+        for step in self.kept:
+            value = "" if step.value is None else f"   value {step.value:.2f}"
+            words = f"{step.t}  {self.meaning(step.action)}   return {step.total:g}"
             captions.append(words + value)
         title = f"{self.facts['name']}, episode {self.facts['episode']}"
         factor = max(1, round(MOVIE_WIDTH / frames.shape[2]))
@@ -133,7 +134,7 @@ class Episode:
         self.writer._get_file_writer().add_summary(summary, self.length)
 
     def write_actions(self) -> None:
-        """Write how often each action was taken, as a histogram and by name."""
+        """Write how often each action was taken, as a histogram and as a table."""
         actions = np.repeat(list(self.actions), list(self.actions.values()))
         edges = np.arange(max(actions.max() + 1, len(self.action_meanings)) + 1) - 0.5
         self.writer.add_histogram("actions", actions, bins=edges)
@@ -146,14 +147,14 @@ class Episode:
 
     def write_embedding(self) -> None:
         """Write the last hidden layer of the kept steps, with their screens, for the projector."""
-        if any(moment.hidden is None for moment in self.moments):
+        if any(step.hidden is None for step in self.kept):
             return
         size = (THUMBNAIL, THUMBNAIL)
-        thumbnails = [Image.fromarray(m.frame).resize(size, Image.BOX) for m in self.moments]
+        thumbnails = [Image.fromarray(m.frame).resize(size, Image.BOX) for m in self.kept]
         thumbnails = np.stack(thumbnails).transpose(0, 3, 1, 2) / 255
-        rows = [(m.step, self.meaning(m.action), m.total, m.value) for m in self.moments]
+        rows = [(m.t, self.meaning(m.action), m.total, m.value) for m in self.kept]
         self.writer.add_embedding(
-            np.stack([moment.hidden for moment in self.moments]),
+            np.stack([step.hidden for step in self.kept]),
             rows,
             torch.from_numpy(thumbnails),
             tag="last_hidden_layer",
@@ -191,14 +192,13 @@ def gif(frames: np.ndarray, fps: int = FPS) -> bytes:
 
 
 def write_facts(folder: Path, facts: dict, status: str) -> None:
-    """Write `metadata.json` beside its place, then move it."""
-    part = folder / "metadata.json.part"
-    part.write_text(json.dumps({"status": status} | facts, indent=1))
-    part.replace(folder / "metadata.json")
+    """Write `metadata.json`."""
+    with whole_file(folder / "metadata.json") as beside:
+        beside.write_text(json.dumps({"status": status} | facts, indent=1))
 
 
 def end_folder(folder: Path, facts: dict, status: str) -> None:
-    """Write that an episode is over, and give its folder its lasting name."""
+    """Write the status of an ended episode, and give its folder the final name."""
     write_facts(folder, facts | {"ended": time.time()}, status)
     ending = "" if status == "finished" else f"-{status}"
     folder.rename(folder.with_name(folder.name.removesuffix(RUNNING) + ending))

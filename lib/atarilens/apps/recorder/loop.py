@@ -1,4 +1,4 @@
-"""The recorder that any training loop can call."""
+"""The recorder for any training loop."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from atarilens.apps.recorder.episode import FLUSH, RUNNING, Episode, Moment, end_folder
+from atarilens.apps.recorder.episode import FLUSH, RUNNING, Episode, KeptStep, end_folder
 from atarilens.saliency import perturbation_saliency
-from atarilens.saliency.calling import as_batch, device_of, untouched
+from atarilens.saliency.calling import (
+    arguments,
+    as_batch,
+    call_network,
+    device_of,
+    untouched,
+)
 
 
 class AgentRecorder:
     """Write every n-th episode of a training loop for TensorBoard.
 
-    Three lines in a loop, whose other lines stay as they are:
+    It takes three lines; the other lines of the loop stay as they are:
 
         recorder = AgentRecorder("runs/mine", network, every=50)
         ...
@@ -24,28 +30,29 @@ class AgentRecorder:
         ...
         recorder.close()
 
-    Memory is bounded: at most `max_frames` steps are kept. Where an episode is longer, every
-    second of them is dropped and from then on every second step is kept (then every fourth ...),
-    so that the movie always spans the whole episode. Nothing of the training is changed: modes,
-    gradients and random states are as before.
+    The recorder keeps at most `max_frames` steps of an episode. Each time there are more, it drops
+    every second one and then keeps every second step (later every fourth, ...), so that the movie
+    always spans the whole episode. Modes, gradients and random states of the training stay as they
+    were.
 
     Args:
-        logdir: for `tensorboard --logdir`. One recorder at a time; a later one goes on counting
-            after the last recorded episode, and marks what was left running as interrupted.
-        network: `(observation [B, C, H, W], memory [B, k, M]) -> (action_logits, value or None,
-            memory)`, such as an agent's; the one in training, so that each step is explained by
-            the network that decided it. None: no saliency. Its `features(observation, memory)`,
-            if it has them, are the embedding.
-        name: stands above the movies.
+        logdir: for `tensorboard --logdir`. Use one recorder at a time; a later one counts on from
+            the last recorded episode, and marks an unfinished episode as interrupted.
+        network: the network in training, `(observation [B, C, H, W], memory [B, k, M]) ->
+            (action_logits, value or None, memory)`, or a plain module `observation -> logits` or
+            `observation -> (logits, value)`. It reads [0, 1] or, if it gets observations above 1,
+            grey levels. Its method `features`, with the same arguments, returns the hidden layer
+            for the projector. None: no saliency.
+        name: title of the movies.
         every: record episodes 0, n, 2n, ...
         action_meanings: names of the actions.
         region: (top, bottom, left, right) of the frame that the observation covers; default all.
-        stride: px between perturbation centres: at 8, a kept step takes 100 forward passes; at 5,
-            256.
+        stride: px between perturbation centres. A kept step takes 100 forward passes at 8, and 256
+            at 5 (of an 80 x 80 observation).
         max_frames: kept steps per episode.
 
     Raises:
-        ValueError: if `every` or `max_frames` is too small.
+        ValueError: if `every` is below 1 or `max_frames` below 2.
     """
 
     def __init__(
@@ -82,7 +89,7 @@ class AgentRecorder:
 
     @property
     def recording(self) -> bool:
-        """Whether the next update belongs to an episode that is recorded."""
+        """Whether the current episode is recorded."""
         return self.episode % self.every == 0
 
     def update(
@@ -98,21 +105,21 @@ class AgentRecorder:
         hidden=None,
         step: int | None = None,
     ) -> None:
-        """Take one step of the loop: call it after the environment's step.
+        """Record one step of the loop; call this after the environment's step.
 
-        Arrays may be tensors on any device; nothing of them is kept.
+        Arrays may be tensors on any device; the recorder copies what it keeps.
 
         Args:
-            observation: `[C, H, W]` that the action was chosen on.
-            action: its index.
-            reward: that followed it.
-            done: whether the episode ended with it, terminated or truncated.
-            frame: `[h, w, 3]` uint8, the screen at the decision, or a function that returns it,
-                called only if it is needed. Default: the newest channel of the observation.
-            memory: `[k, M]` entering the step; None for a network without one.
-            value: that the network gave; by default it is asked.
-            hidden: `[D]`, last hidden layer; by default the network is asked.
-            step: of the training, the x axis over episodes; default: number of updates.
+            observation: `[C, H, W]` on which the agent chose the action.
+            action: index of the action.
+            reward: that followed the action.
+            done: whether the episode ended with this step, terminated or truncated.
+            frame: `[h, w, 3]` uint8, the screen at the decision, or a function that returns it and
+                is called only if needed. Default: the newest channel of the observation.
+            memory: `[k, M]` entering the step; None for a network without memory.
+            value: of the network; by default the recorder computes it.
+            hidden: `[D]`, last hidden layer; by default the network's `features`.
+            step: training step, the x axis over episodes; default: number of updates.
 
         Raises:
             ValueError: if there is no frame, or it is not `[h, w, 3]` uint8.
@@ -133,13 +140,13 @@ class AgentRecorder:
                     region=self.region,
                     max_frames=self.max_frames,
                 )
-            action, moment = int(_array(action).item()), self._length - 1
-            if self._current.wants(moment):
+            action, t = int(_array(action).item()), self._length - 1
+            if self._current.wants(t):
                 observation = _array(observation)
                 frame = _screen(frame() if callable(frame) else frame, observation)
                 maps, value, hidden = self._look(observation, _array(memory), value, _array(hidden))
-                kept = (moment, frame, action, reward, self._return, value, hidden, maps)
-                self._current.keep(Moment(*kept))
+                kept = (t, frame, action, reward, self._return, value, hidden, maps)
+                self._current.keep(KeptStep(*kept))
             self._current.count(action, reward, value)
         if done:
             self.writer.add_scalar("episode/return", self._return, step)
@@ -147,17 +154,17 @@ class AgentRecorder:
             self._finish("finished")
 
     def interrupt(self, status: str = "interrupted") -> None:
-        """Cut the episode off: what there is of it is written; its folder ends in the status."""
+        """Write the unfinished episode; the name of its folder ends in the status."""
         if self._length:
             self._finish(status)
 
     def close(self) -> None:
-        """Write what is left; an episode that is not over is marked as interrupted."""
+        """Write everything; an unfinished episode is marked as interrupted."""
         self.interrupt()
         self.writer.close()
 
     def _finish(self, status: str) -> None:
-        """Write the episode, if it was recorded, and go on to the next."""
+        """Write the episode if it is recorded, and start the next."""
         if self._current is not None:
             self._current.close(status)
         self._current = None
@@ -165,24 +172,41 @@ class AgentRecorder:
         self.episode, self._length, self._return = self.episode + 1, 0, 0.0
 
     def _look(self, observation, memory, value, hidden):
-        """Return maps, value and last hidden layer of one decision, as far as there are any."""
+        """Return maps, value and last hidden layer of one decision; None for those it lacks."""
         value = None if value is None else float(value)
-        if self.network is None or observation.ndim != 3:
+        network = self.network
+        if network is None or observation.ndim != 3:
             return None, value, hidden
         observation = observation.astype(np.float32)
-        maps = perturbation_saliency(self.network, observation, memory, stride=self.stride)
-        batch = as_batch(self.network, observation, memory)[:2]
-        with untouched(self.network), torch.no_grad():
-            batch = [tensor.to(device_of(self.network)) for tensor in batch]
-            if value is None and (asked := self.network(*batch)[1]) is not None:
-                value = float(asked.reshape(()))
-            if hidden is None and hasattr(self.network, "features"):
-                hidden = _array(self.network.features(*batch)[0])
+        scale = 255 if observation.max() > 1 else 1
+        explained = network if scale == 1 else _GreyLevels(network)
+        maps = perturbation_saliency(explained, observation / scale, memory, stride=self.stride)
+        _, memory, _ = as_batch(explained, observation / scale, memory)
+        with untouched(network), torch.no_grad():
+            device = device_of(network)
+            batch = torch.from_numpy(observation)[None].to(device), memory.to(device)
+            if value is None and (found := call_network(network, *batch)[1]) is not None:
+                value = float(found)
+            if hidden is None and hasattr(network, "features"):
+                inputs = arguments(network.features, *batch)
+                hidden = _array(network.features(*inputs).flatten())
         return maps, value, hidden
 
 
+class _GreyLevels(torch.nn.Module):
+    """A network that reads 0 to 255, to be called with observations in [0, 1]."""
+
+    def __init__(self, network: Callable):
+        super().__init__()
+        self.network = network
+
+    def forward(self, observation, memory):
+        """Call the network on grey levels."""
+        return call_network(self.network, 255 * observation, memory)
+
+
 def _array(values) -> np.ndarray | None:
-    """Return a numpy array of anything, also of a tensor on a GPU."""
+    """Return a numpy array of any array-like, even of a tensor on a GPU."""
     if isinstance(values, torch.Tensor):
         return values.detach().cpu().numpy()
     return None if values is None else np.asarray(values)

@@ -9,10 +9,10 @@ from PIL import Image
 
 from atarilens import load_agent, rollout
 from atarilens.apps import explorer
-from atarilens.apps import quiz as study
+from atarilens.apps import quiz as quiz_module
 from atarilens.apps.quiz import Answer, Question, count_answers, make_questions
 
-WITHOUT, WITH = study.CONDITIONS
+WITHOUT, WITH = quiz_module.CONDITIONS
 
 
 def test_questions_are_balanced_and_come_in_the_order_of_the_study():
@@ -22,7 +22,7 @@ def test_questions_are_balanced_and_come_in_the_order_of_the_study():
         assert sorted(question.kind for question in half) == ["control"] * 3 + ["overfit"] * 3
     moments = [(question.kind, question.start) for question in questions]
     assert len(set(moments)) == 12
-    assert all(0 <= start <= 300 - study.CLIP_STEPS for _, start in moments)
+    assert all(0 <= start <= 300 - quiz_module.CLIP_STEPS for _, start in moments)
     assert questions == make_questions(6, 300, seed=4)
     assert questions != make_questions(6, 300, seed=5)
 
@@ -57,12 +57,12 @@ def test_answers_are_counted_by_condition_with_their_interval():
 
 def test_the_answers_of_a_class_add_up(tmp_path):
     path = tmp_path / "quiz" / "pong.csv"
-    assert study.read_answers(path) == []
+    assert quiz_module.read_answers(path) == []
     first = [Answer(WITHOUT, "overfit", "control")]
     second = [Answer(WITH, "overfit", "overfit")] * 2
-    study.append_answers(path, first)
-    study.append_answers(path, second)
-    assert study.read_answers(path) == first + second
+    quiz_module.append_answers(path, first)
+    quiz_module.append_answers(path, second)
+    assert quiz_module.read_answers(path) == first + second
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +74,11 @@ def pair():
 
 
 def test_a_clip_shows_saliency_only_where_it_is_asked_for(pair, monkeypatch):
-    monkeypatch.setattr(study, "CLIP_STEPS", 3)
+    monkeypatch.setattr(quiz_module, "CLIP_STEPS", 3)
     agent = pair["overfit"]
     trajectory = rollout(agent, seed=1, max_steps=8)
-    plain = study.make_clip(agent, trajectory, Question("overfit", WITHOUT, 5))
-    shown = study.make_clip(agent, trajectory, Question("overfit", WITH, 5))
+    plain = quiz_module.make_clip(agent, trajectory, Question("overfit", WITHOUT, 5))
+    shown = quiz_module.make_clip(agent, trajectory, Question("overfit", WITH, 5))
     assert plain.shape == shown.shape
     screens = slice(22, 22 + 420)  # below the title, enlarged twice
     np.testing.assert_array_equal(plain[:, screens][:, ::2, ::2], trajectory.frames[5:8])
@@ -88,9 +88,9 @@ def test_a_clip_shows_saliency_only_where_it_is_asked_for(pair, monkeypatch):
 
 
 def test_the_quiz_is_asked_answered_and_counted(pair, monkeypatch, tmp_path):
-    monkeypatch.setattr(study, "STEPS", 12)
-    monkeypatch.setattr(study, "CLIP_STEPS", 4)
-    quiz = study.Quiz(pair, num_clips=2, seed=0, path=tmp_path / "pong.csv")
+    monkeypatch.setattr(quiz_module, "STEPS", 12)
+    monkeypatch.setattr(quiz_module, "CLIP_STEPS", 4)
+    quiz = quiz_module.Quiz(pair, num_clips=2, seed=0, path=tmp_path / "pong.csv")
     seen = set()
     for number, question in enumerate(quiz.questions, 1):
         assert f"Clip {number} of 4" in quiz.heading.value
@@ -106,11 +106,11 @@ def test_the_quiz_is_asked_answered_and_counted(pair, monkeypatch, tmp_path):
     assert "2 of 2 right" in quiz.heading.value
     assert quiz.clip not in quiz.page.children
     quiz.answer("control")  # too late
-    assert len(study.read_answers(tmp_path / "pong.csv")) == 4
+    assert len(quiz_module.read_answers(tmp_path / "pong.csv")) == 4
 
 
 def test_missing_agents_are_named(monkeypatch):
-    monkeypatch.setattr(study, "list_agents", lambda: ["pong-overfit", "pong-strong"])
-    assert study.missing_agents("pong") == ["pong-control"]
+    monkeypatch.setattr(quiz_module, "list_agents", lambda: ["pong-overfit", "pong-strong"])
+    assert quiz_module.missing_agents("pong") == ["pong-control"]
     assert "needs the agents pong-control" in explorer.quiz("pong").value
     assert "breakout-overfit and breakout-control" in explorer.quiz("breakout").value
