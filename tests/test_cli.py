@@ -56,7 +56,7 @@ def test_every_verb_has_help(capsys):
         (["train", "pong", "--from", "untrained-breakout"], "plays breakout, not pong"),
         (
             ["train", "pong", "--set", "epoch=4"],
-            "no hyperparameter 'epoch'; expected one of num_envs",
+            "no setting 'epoch'; expected one of num_envs",
         ),
         (["train", "pong", "--set", "epochs=few"], "epochs must be of type int, received 'few'"),
         (
@@ -65,7 +65,7 @@ def test_every_verb_has_help(capsys):
         ),
         (
             ["imitate", "untrained-pong", "--hint", "random", "--set", "clip=0.2"],
-            "no hyperparameter 'clip'; expected one of num_envs, rollout_steps, epochs,",
+            "no setting 'clip'; expected one of num_envs, rollout_steps, epochs,",
         ),
         (["train", "pong", "--set", "minibatches=5"], "must be a multiple of minibatches (5)"),
         (

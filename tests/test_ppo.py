@@ -15,8 +15,9 @@ import torch
 
 from atarilens.agents import agent_from_module, load_agent, save_agent
 from atarilens.agents.networks import RecurrentActorCritic, initialise
-from atarilens.games.emulators import EnvironmentSettings
-from compendium.training.emulators import Emulators
+from atarilens.agents.preprocessing import area84, preprocessing
+from atarilens.games.emulators import EnvironmentSettings, ObservationEnv, make_env
+from compendium.training.emulators import Emulators, grey84
 from compendium.training.ppo import (
     PPOSettings,
     _collect,
@@ -29,6 +30,7 @@ from compendium.training.ppo import (
 )
 from compendium.training.runs import checkpoint_steps, load_weights
 
+GAMES = ("pong", "breakout", "spaceinvaders")
 SMALL = {"num_envs": 4, "rollout_steps": 8, "epochs": 1, "minibatches": 2}
 
 
@@ -371,3 +373,30 @@ def test_one_process_trains_in_a_folder(tmp_path):
     ):
         train("pong", tmp_path, PPOSettings(10**6, **SMALL), progress=False)
     check_that_it_goes_on(tmp_path, 0)
+
+
+def test_grey_screens_are_those_of_the_preprocessing():
+    """On noise, and on the screens of three games."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 210, 160, 3), dtype=np.uint8)
+    for screens in (noise, *(Emulators(EnvironmentSettings(g), 2, (1,)).screens for g in GAMES)):
+        assert np.array_equal(grey84(screens), np.rint(255 * area84(screens)))
+
+
+def test_stacks_are_those_of_one_environment():
+    """Two ways: emulators side by side, and `ObservationEnv` with the same seed, over two games."""
+    settings = EnvironmentSettings("breakout", max_frames=120)
+    emulators = Emulators(settings, 1, (5,), "area84-stack4")
+    seed = int(np.random.SeedSequence((5,)).generate_state(1)[0] % 2**31)
+    alone = ObservationEnv(make_env(settings), preprocessing("area84-stack4"))
+    expected, _ = alone.reset(seed=seed)
+    rng, over = np.random.default_rng(0), False
+    for _ in range(40):
+        assert over or np.array_equal(emulators.observations()[0], expected)
+        action = rng.integers(4)
+        _, (over,), _ = emulators.step(np.array([action]))
+        expected, *_ = alone.step(action)
+        if over:
+            break
+    assert over
+    first = emulators.observations()[0]
+    assert all(torch.equal(first[0], screen) for screen in first)

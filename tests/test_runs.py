@@ -1,7 +1,9 @@
 """A run's folder: what is kept of it, whatever it is that is trained."""
 
+import json
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,39 +11,75 @@ import torch
 from torch import nn
 
 from atarilens.games.emulators import EnvironmentSettings
-from compendium.training.emulators import Emulators
+from compendium.training.emulators import RETURNS_KEPT, Emulators
 from compendium.training.imitation import ImitationSettings
-from compendium.training.ppo import PPOSettings
-from compendium.training.runs import RETURNS_KEPT, checkpoint_steps, drive, load_weights
+from compendium.training.learner import GradientLearner
+from compendium.training.ppo import PPOSettings, train
+from compendium.training.runs import checkpoint_steps, drive, load_weights
+from compendium.training.settings import changed, run_name
 
 FACTS = {"game": "none", "seed": 0}
 
 
-def scripted(network, episodes, mean_returns):
-    """Updates that set the network's weight to 1, 2, ... and tell the returns they are given."""
+class Hill:
+    """A learner without a gradient: it steps at random and keeps what lies higher.
 
-    def make_update(step, optimizer, generator):
-        told = iter(zip(episodes[step:], mean_returns[step:], strict=True))
+    Its returns and counts of episodes can be given instead, one of each for every update.
+    """
 
-        def update():
-            with torch.no_grad():
-                network.weight += 1
-            finished, mean = next(told)
-            return {"episodes": finished, "mean_return": mean}
+    steps_per_update = 1
 
-        return update
+    def __init__(self, total_steps, told=None):
+        self.total_steps, self.told = total_steps, told
+        self.network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(self.network.weight)
+        self.generator = torch.Generator().manual_seed(0)
 
-    return make_update
+    def start(self, step):
+        self.remaining = iter(self.told[step:] if self.told is not None else ())
+
+    def update(self, step):
+        weight = self.network.weight.data
+        if self.told is not None:
+            weight += 1
+            episodes, mean = next(self.remaining)
+            return {"episodes": episodes, "mean_return": mean}
+        candidate = weight + torch.randn(1, 1, generator=self.generator)
+        if (candidate - 3).abs() < (weight - 3).abs():
+            weight.copy_(candidate)
+        return {"episodes": 1, "mean_return": -float((weight - 3).abs())}
+
+    def state_dict(self):
+        return {"weight": self.network.weight.data, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.network.weight.data.copy_(state["weight"])
+        self.generator.set_state(state["generator"])
 
 
 def run(folder, episodes, means, total_steps):
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    updates = scripted(network, episodes, means)
-    settings = ImitationSettings(total_steps, num_envs=1, rollout_steps=1, minibatches=1)
-    drive(folder, FACTS, network, updates, settings, progress=False)
+    told = list(zip(episodes, means, strict=True))
+    drive(folder, FACTS, Hill(total_steps, told), progress=False)
     kept = list((folder / "best").iterdir())
     return {path.name: float(load_weights(path)["weight"]) for path in kept}
+
+
+def test_a_learner_without_a_gradient_goes_on_where_it_was_killed(tmp_path):
+    """Two ways: 300 steps at once, and 100 steps killed while the curve was ahead of the state."""
+    drive(tmp_path / "whole", FACTS, Hill(300), progress=False)
+    drive(tmp_path / "killed", FACTS, Hill(100), progress=False)
+    with (tmp_path / "killed" / "curve.csv").open("a") as file:
+        file.write("101,0.0,101,0.5,0.0\n102,0.")
+    (tmp_path / "killed" / "checkpoints" / ".000000101.safetensors.7.part").touch()
+    drive(tmp_path / "killed", FACTS, Hill(300), progress=False)
+    weights = [
+        load_weights(tmp_path / name / "checkpoints" / "000000300.safetensors")["weight"].item()
+        for name in ("whole", "killed")
+    ]
+    assert weights[0] == weights[1] == pytest.approx(3, abs=0.1)
+    rows = (tmp_path / "killed" / "curve.csv").read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 301))
+    assert not list(tmp_path.rglob(".*.part"))
 
 
 def test_the_best_of_the_running_mean_is_kept(tmp_path):
@@ -106,29 +144,24 @@ def test_the_first_state_is_that_of_no_step(tmp_path):
 @pytest.mark.parametrize("total", [1, 3])
 def test_an_interrupted_run_is_saved(tmp_path, total):
     """Ctrl-C in an update waits for its end; one in a callback is saved too."""
-    network = nn.Linear(1, 1, bias=False)
-    nn.init.zeros_(network.weight)
-    updates = scripted(network, [0] * 3, [None] * 3)
+    learner = Hill(10, [(0, None)] * 3)
+    update = learner.update
 
-    def make_update(*given):
-        update = updates(*given)
+    def pressed(step):
+        if total == 1:
+            signal.raise_signal(signal.SIGINT)
+        return update(step)
 
-        def pressed():
-            if total == 1:
-                signal.raise_signal(signal.SIGINT)
-            return update()
-
-        return pressed
+    learner.update = pressed
 
     def callback(step, *_):
         if step == total:
             raise KeyboardInterrupt
 
-    settings = ImitationSettings(10, num_envs=1, rollout_steps=1, minibatches=1)
     with pytest.raises(KeyboardInterrupt):
-        drive(tmp_path, FACTS, network, make_update, settings, callbacks=[callback], progress=False)
+        drive(tmp_path, FACTS, learner, callbacks=[callback], progress=False)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
-    assert (state["step"], float(state["network"]["weight"])) == (total, total)
+    assert (state["step"], float(state["weight"])) == (total, total)
     assert len((tmp_path / "curve.csv").read_text().splitlines()) == 1 + total
 
 
@@ -174,22 +207,99 @@ def test_a_run_without_its_settings_is_refused(tmp_path):
 
 def test_a_state_of_another_device_is_refused(tmp_path):
     """The generator of CUDA has 16 bytes."""
-    run(tmp_path, [0] * 2, [None] * 2, 1)
+    settings = ImitationSettings(1, num_envs=1, rollout_steps=1, minibatches=1)
+    learner = GradientLearner(nn.Linear(1, 1), settings, 0)
+    learner.start = lambda step: None
+    learner.update = lambda step: {"episodes": 0, "mean_return": None}
+    drive(tmp_path, FACTS, learner, progress=False)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     torch.save(state | {"generator": torch.zeros(16, dtype=torch.uint8)}, tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"state.pt is of another device, asked for cpu"):
-        run(tmp_path, [0] * 2, [None] * 2, 2)
+        drive(tmp_path, FACTS, learner, progress=False)
 
 
 def test_a_run_that_cannot_begin_does_not_block_the_next(tmp_path):
-    def make_update(*_):
+    learner = Hill(1)
+
+    def start(step):
         raise ValueError("no emulators")
 
-    settings = ImitationSettings(1, num_envs=1, rollout_steps=1)
+    learner.start = start
     with pytest.raises(ValueError, match="no emulators"):
-        drive(tmp_path, FACTS | {"seed": 7}, nn.Linear(1, 1), make_update, settings)
+        drive(tmp_path, FACTS | {"seed": 7}, learner)
     assert set(everything(tmp_path)) == {"lock"}
     run(tmp_path, [0], [None], 1)
+
+
+# --- Settings
+
+
+SMALL = PPOSettings(64, num_envs=4, rollout_steps=8, epochs=1, minibatches=2)
+
+
+def test_a_run_of_an_older_version_goes_on(tmp_path):
+    """It knew fewer settings and columns; what it did not know counts as its default."""
+    train("pong", tmp_path, replace(SMALL, total_steps=32), seed=1, progress=False)
+    path = tmp_path / "settings.json"
+    told = json.loads(path.read_text())
+    for group, name in (("ppo", "life_penalty"), ("ppo", "clip"), ("environment", "hint")):
+        del told[group][name]
+    path.write_text(json.dumps(told))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    del state["cpu_seconds"]
+    torch.save(state, tmp_path / "state.pt")
+    curve = tmp_path / "curve.csv"
+    curve.write_text(
+        "".join(f"{line.rpartition(',')[0]}\n" for line in curve.read_text().splitlines())
+    )
+    sticky = EnvironmentSettings("pong", repeat_action_probability=0.25)
+    for changes, name, default in (({"clip": 0.2}, "clip", 0.1), ({"gamma": 0.9}, "gamma", 0.99)):
+        message = rf"run with ppo {name} = {default}, asked for {changes[name]}; choose another"
+        with pytest.raises(ValueError, match=message):
+            train("pong", tmp_path, replace(SMALL, **changes), seed=1, progress=False)
+    with pytest.raises(ValueError, match=r"environment repeat_action_probability = 0.0, asked for"):
+        train("pong", tmp_path, SMALL, seed=1, environment=sticky, progress=False)
+    train("pong", tmp_path, SMALL, seed=1, progress=False)
+    rows = curve.read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "32", "64"]
+    assert len({row.count(",") for row in rows}) == 1
+
+
+def test_words_change_the_settings_that_know_them():
+    words = ["clip=0.2", "life_loss=false", "epochs=1", "repeat_action_probability=0.25"]
+    ppo, environment = changed(words, PPOSettings(5), EnvironmentSettings("pong"))
+    assert ppo == PPOSettings(5, clip=0.2, life_loss=False, epochs=1)
+    assert environment == EnvironmentSettings("pong", repeat_action_probability=0.25)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("clop=1", "no setting 'clop'; expected one of num_envs, .*, noop_max"),
+        ("total_steps=1", "no setting 'total_steps'; expected"),
+        ("game=pong", "no setting 'game'; expected"),
+        ("clip=high", "clip must be of type float, received 'high'"),
+        ("epochs", "epochs must be of type int, received ''"),
+        ("life_loss=1", "life_loss must be true or false, received '1'"),
+        ("epochs=0", "epochs must be a whole number from 1 to inf, received 0"),
+        ("repeat_action_probability=2", r"must lie in \[0, 1\], received 2.0"),
+    ],
+)
+def test_words_that_cannot_be_are_named(word, message):
+    with pytest.raises(ValueError, match=message):
+        changed([word], PPOSettings(), EnvironmentSettings("pong"))
+
+
+def test_runs_that_differ_have_folders_that_differ():
+    def name(*words, seed=1, total=10):
+        return run_name(
+            "pong", seed, *changed(list(words), PPOSettings(total), EnvironmentSettings("pong"))
+        )
+
+    assert name() == name(total=20) == name("clip=0.1") == "pong-1"
+    assert name("clip=0.2", "noop_max=0", seed=2) == "pong-clip=0.2-noop_max=0-2"
+    names = {name("epochs=1"), name("epochs=2"), name("life_penalty=1"), name(seed=2), name()}
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize("kind", [PPOSettings, ImitationSettings])
@@ -220,3 +330,4 @@ def test_numbers_out_of_range_are_named(kind, name, value, expected):
 )
 def test_the_schedule_doubles_and_ends_at_the_end(total, steps):
     assert checkpoint_steps(total) == steps
+    assert checkpoint_steps(10, every=4) == [0, 4, 8, 10]

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -75,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
             metavar="NAME=VALUE",
             nargs="+",
             default=[],
-            help=f"hyperparameters other than the defaults of training.{settings}",
+            help=f"settings other than the defaults of training.{settings}",
         )
     ship = verb("ship", ship_agent)
     ship.add_argument(
@@ -176,12 +176,17 @@ def explain_agent(options: argparse.Namespace) -> None:
 def train_agent(options: argparse.Namespace) -> None:
     """Train an agent, or go on after an interruption."""
     from atarilens import games, load_agent
+    from atarilens.games.emulators import EnvironmentSettings
     from compendium.training.ppo import PPOSettings, train
+    from compendium.training.settings import changed, run_name
 
     game = games.game(options.game).name
     parent = load_agent(options.from_agent, game=game) if options.from_agent else None
-    settings = _changed(PPOSettings(total_steps=options.steps), options.changed)
-    run_dir = runs() / "-".join([game, *([parent.name] if parent else []), str(options.seed)])
+    settings, environment = changed(
+        options.changed, PPOSettings(total_steps=options.steps), EnvironmentSettings(game)
+    )
+    start = f"{game}-{parent.name}" if parent else game
+    run_dir = runs() / run_name(start, options.seed, settings, environment)
     print(f"training in {run_dir}; stop at any time, the same command goes on")
     callbacks = []
     if options.tensorboard:
@@ -194,6 +199,7 @@ def train_agent(options: argparse.Namespace) -> None:
         run_dir,
         settings,
         seed=options.seed,
+        environment=environment,
         from_agent=parent,
         device=options.device,
         callbacks=callbacks,
@@ -201,34 +207,16 @@ def train_agent(options: argparse.Namespace) -> None:
     print(f"done: the weights of the last checkpoint are in {run_dir / 'checkpoints'}")
 
 
-def _changed(settings, assignments: list[str]):
-    """Return settings in which `name=value` are changed; numbers, or true and false."""
-    defaults, values = asdict(settings), {}
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        if name not in defaults or name == "total_steps":
-            known = ", ".join(name for name in defaults if name != "total_steps")
-            raise ValueError(f"no hyperparameter {name!r}; expected one of {known}")
-        kind = type(defaults[name])
-        try:
-            values[name] = {"true": True, "false": False}[text] if kind is bool else kind(text)
-        except (KeyError, ValueError):
-            raise ValueError(
-                f"{name} must be {'true or false' if kind is bool else f'of type {kind.__name__}'},"
-                f" received {text!r}"
-            ) from None
-    return replace(settings, **values)
-
-
 def train_student(options: argparse.Namespace) -> None:
     """Train a student of the overfit study, or go on after an interruption."""
     from atarilens import load_agent
     from compendium.training.imitation import ImitationSettings, imitate
+    from compendium.training.settings import changed, run_name
 
     expert = load_agent(options.expert)
-    run_dir = runs() / f"{expert.name}-{options.hint}-hints-{options.seed}"
+    (settings,) = changed(options.changed, ImitationSettings(total_steps=options.steps))
+    run_dir = runs() / run_name(f"{expert.name}-{options.hint}-hints", options.seed, settings)
     print(f"training in {run_dir}; stop at any time, the same command goes on")
-    settings = _changed(ImitationSettings(total_steps=options.steps), options.changed)
     imitate(expert, run_dir, options.hint, settings, seed=options.seed)
 
 

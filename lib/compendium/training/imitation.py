@@ -7,7 +7,7 @@ action, the control student's a random one; all else is equal.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.agents.networks import ACTOR_GAIN, RecurrentActorCritic, initialise
 from atarilens.games.hints import draw_hint
 from compendium.training.emulators import Emulators
+from compendium.training.learner import GradientLearner
 from compendium.training.ppo import check_network, observe, sample, unroll
-from compendium.training.runs import Callback, check_numbers, check_seed, drive
+from compendium.training.runs import Callback, drive
+from compendium.training.settings import check_numbers, check_seed
 
 HINTS = ("expert", "random")
 
@@ -103,67 +105,77 @@ def imitate(
     facts = {
         "game": expert.game,
         "seed": seed,
-        "environment": recorded.as_dict(),
-        "imitation": {k: v for k, v in asdict(settings).items() if k != "total_steps"},
+        "environment": recorded,
+        "imitation": settings,
         "lineage": f"imitates {expert.name}",
         "expert_sha256": expert.facts.get("sha256"),
     }
-    num_actions = len(expert.action_meanings)
-    network = initialise(RecurrentActorCritic(num_actions), seed)
+    network = initialise(RecurrentActorCritic(len(expert.action_meanings)), seed)
     with torch.no_grad():
         network.actor_linear.weight.div_(ACTOR_GAIN)  # at 0.01, too little reaches the layers below
     network.to(memory_format=torch.channels_last)
-
-    def make_update(step, optimizer, generator):
-        emulators = Emulators(unhinted, settings.num_envs, (seed, step))
-        rng = np.random.default_rng((seed, step))
-        memories = {
-            learner: torch.zeros(settings.num_envs, *learner.memory_shape)
-            for learner in (network, expert.network)
-        }
-
-        @torch.no_grad()
-        def decide(learner, screens, starts):
-            observation = observe(screens, torch.device("cpu"))
-            hidden, memories[learner] = unroll(
-                learner, observation[None], memories[learner], starts[None]
-            )
-            return observation, learner.actor_linear(hidden[0])
-
-        def update():
-            entering = memories[network]
-            played = {key: [] for key in ("observations", "starts", "targets")}
-            for _ in range(settings.rollout_steps):
-                starts = torch.from_numpy(emulators.starts)
-                _, expert_logits = decide(expert.network, emulators.screens, starts)
-                targets = expert_logits.argmax(1)
-                shown = hint_action(hint, targets.numpy(), num_actions, rng)
-                hinted = np.stack(
-                    [
-                        draw_hint(screen, action, num_actions)
-                        for screen, action in zip(emulators.screens, shown, strict=True)
-                    ]
-                )
-                observation, action_logits = decide(network, hinted, starts)
-                for key, entry in zip(played, (observation, starts, targets), strict=True):
-                    played[key].append(entry)
-                emulators.step(sample(action_logits.log_softmax(1), generator).numpy())
-            batch = {key: torch.stack(entries) for key, entries in played.items()}
-            learned = _learn(network, optimizer, batch, entering, settings, generator)
-            return emulators.metrics | learned
-
-        return update
-
     return drive(
         run_dir,
         facts,
-        network,
-        make_update,
-        settings,
+        Student(network, expert, hint, unhinted, settings, seed),
         max_seconds=max_seconds,
         callbacks=callbacks,
         progress=progress,
     )
+
+
+class Student(GradientLearner):
+    """A student as a learner: it plays, its expert says what to do, and it learns that."""
+
+    def __init__(self, network, expert: Agent, hint: str, environment, settings, seed: int):
+        super().__init__(network, settings, seed)
+        self.expert, self.hint, self.environment = expert, hint, environment
+
+    def start(self, step: int) -> None:
+        """Start emulators, memories and random hints anew."""
+        count = self.settings.num_envs
+        self.emulators = Emulators(self.environment, count, (self.seed, step))
+        self.rng = np.random.default_rng((self.seed, step))
+        self.memories = {
+            network: torch.zeros(count, *network.memory_shape)
+            for network in (self.network, self.expert.network)
+        }
+
+    def update(self, step: int) -> dict:
+        """Play a rollout and learn the expert's actions on its screens."""
+        rate = self.decay(step)
+        emulators, entering = self.emulators, self.memories[self.network]
+        num_actions = len(self.expert.action_meanings)
+        played = {key: [] for key in ("observations", "starts", "targets")}
+        for _ in range(self.settings.rollout_steps):
+            starts = torch.from_numpy(emulators.starts)
+            _, expert_logits = self._decide(self.expert.network, emulators.screens, starts)
+            targets = expert_logits.argmax(1)
+            shown = hint_action(self.hint, targets.numpy(), num_actions, self.rng)
+            hinted = np.stack(
+                [
+                    draw_hint(screen, action, num_actions)
+                    for screen, action in zip(emulators.screens, shown, strict=True)
+                ]
+            )
+            observation, action_logits = self._decide(self.network, hinted, starts)
+            for key, entry in zip(played, (observation, starts, targets), strict=True):
+                played[key].append(entry)
+            emulators.step(sample(action_logits.log_softmax(1), self.generator).numpy())
+        batch = {key: torch.stack(entries) for key, entries in played.items()}
+        learned = _learn(
+            self.network, self.optimizer, batch, entering, self.settings, self.generator
+        )
+        return {"learning_rate": rate} | emulators.metrics | learned
+
+    @torch.no_grad()
+    def _decide(self, network, screens: np.ndarray, starts: torch.Tensor):
+        """Run a network over screens, with its own memory; return observation and logits."""
+        observation = observe(screens, torch.device("cpu"))
+        hidden, self.memories[network] = unroll(
+            network, observation[None], self.memories[network], starts[None]
+        )
+        return observation, network.actor_linear(hidden[0])
 
 
 def _check_shipped(expert: Agent) -> None:

@@ -5,7 +5,7 @@ One epoch over one minibatch with lambda 1 and no clipping is A2C.
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from atarilens.agents.preprocessing import luma80
 from atarilens.games.emulators import EnvironmentSettings, make_env
 from compendium.training import fused
 from compendium.training.emulators import Emulators
-from compendium.training.runs import Callback, check_numbers, check_seed, drive
+from compendium.training.learner import GradientLearner
+from compendium.training.runs import Callback, drive
+from compendium.training.settings import check_numbers, check_seed
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,29 @@ class PPOSettings:
     def sequences(self) -> int:
         """Number of sequences in a rollout."""
         return self.num_envs * (self.rollout_steps // self.sequence_length)
+
+
+class PPO(GradientLearner):
+    """PPO as a learner: play `rollout_steps` in each emulator, then improve on what was played."""
+
+    def __init__(self, network, environment: EnvironmentSettings, settings: PPOSettings, seed: int):
+        super().__init__(network, settings, seed)
+        self.environment = environment
+
+    def start(self, step: int) -> None:
+        """Start emulators and memory anew."""
+        count = self.settings.num_envs
+        self.emulators = Emulators(self.environment, count, (self.seed, step))
+        self.memory = torch.zeros(count, *self.network.memory_shape, device=self.device)
+
+    def update(self, step: int) -> dict:
+        """Collect one rollout and learn from it."""
+        rate = self.decay(step)
+        rollout, self.memory = _collect(
+            self.network, self.emulators, self.memory, self.settings, self.generator
+        )
+        learned = _update(self.network, self.optimizer, rollout, self.settings, self.generator)
+        return {"learning_rate": rate} | self.emulators.metrics | learned
 
 
 def advantages(rewards, values, ends, last_value, gamma, gae_lambda) -> torch.Tensor:
@@ -283,8 +308,8 @@ def train(
     facts = {
         "game": game,
         "seed": seed,
-        "environment": environment.as_dict(),
-        "ppo": {key: entry for key, entry in asdict(settings).items() if key != "total_steps"},
+        "environment": environment,
+        "ppo": settings,
         "lineage": from_agent.name if from_agent else None,
         "parent_sha256": from_agent.facts.get("sha256") if from_agent else None,
     }
@@ -295,24 +320,10 @@ def train(
         network.load_state_dict(from_agent.network.state_dict())
     network.to(device, memory_format=torch.channels_last)
 
-    def make_update(step, optimizer, generator):
-        emulators = Emulators(environment, settings.num_envs, (seed, step))
-        memory = torch.zeros(settings.num_envs, *network.memory_shape, device=device)
-
-        def update():
-            nonlocal memory
-            rollout, memory = _collect(network, emulators, memory, settings, generator)
-            learned = _update(network, optimizer, rollout, settings, generator)
-            return emulators.metrics | learned
-
-        return update
-
     return drive(
         run_dir,
         facts,
-        network,
-        make_update,
-        settings,
+        PPO(network, environment, settings, seed),
         max_seconds=max_seconds,
         callbacks=callbacks,
         progress=progress,
