@@ -384,7 +384,7 @@ def test_grey_screens_are_those_of_the_preprocessing():
 
 def test_stacks_are_those_of_one_environment():
     """Two ways: emulators side by side, and `ObservationEnv` with the same seed, over two games."""
-    settings = EnvironmentSettings("breakout", max_frames=120)
+    settings = EnvironmentSettings("breakout", noop_max=0, max_frames=120)
     emulators = Emulators(settings, 1, (5,), "area84-stack4")
     seed = int(np.random.SeedSequence((5,)).generate_state(1)[0] % 2**31)
     alone = ObservationEnv(make_env(settings), preprocessing("area84-stack4"))

@@ -113,7 +113,7 @@ FIRST_Y, INSIDE_Y = _overlaps(210)
 
 @numba.njit(nogil=True, cache=True)
 def grey84(screens: np.ndarray) -> np.ndarray:
-    """Return `[B, 84, 84]` uint8 of screens `[B, 210, 160, 3]` uint8: 255 times `area84`, exactly."""
+    """Return 255 times `area84`, exactly: `[B, 84, 84]` uint8 of `[B, 210, 160, 3]` uint8."""
     count, height, width, _ = screens.shape
     result = np.empty((count, 84, 84), np.uint8)
     area = np.int32(height * width)
