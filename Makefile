@@ -12,34 +12,28 @@ PY ?= $(VENV)
 READY := $(if $(filter $(VENV),$(PY)),.venv/ready,packages)
 RUN := $(PY) -m compendium
 
-# Two notebooks at a time, one thread each: the same numbers however many cores there are.
-JOBS ?= 2
-drawn redrawn test: export OMP_NUM_THREADS := 1
-drawn redrawn test: export MKL_NUM_THREADS := 1
-drawn redrawn test: export OPENBLAS_NUM_THREADS := 1
-drawn redrawn test: export NUMBA_NUM_THREADS := 1
+# Two notebooks at a time (JOBS=4, or make -j4), one thread each: the same numbers on any machine.
+JOBS ?= $(or $(patsubst -j%,%,$(filter -j%,$(MAKEFLAGS))),2)
+test: export OMP_NUM_THREADS := 1
+test: export MKL_NUM_THREADS := 1
+test: export OPENBLAS_NUM_THREADS := 1
+test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
-export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
 .PHONY: help figures test lab app html movie evaluate explain train imitate ship verify bench doctor clean \
-	packages drawn redrawn FORCE
+	packages
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 figures: $(READY)  ## regenerate every figure, movie and number (ONLY=01 draws some)
-	@mkdir -p build
-	@$(RUN) rules $(if $(ONLY),"$(ONLY)") > build/figures.mk.new
-	@mv build/figures.mk.new build/figures.mk
-	@$(MAKE) --no-print-directory --keep-going $(PARALLEL) drawn; status=$$?; \
-		$(RUN) not-drawn $(if $(ONLY),"$(ONLY)"); exit $$status
+	@JOBS=$(JOBS) $(RUN) figures $(if $(ONLY),"$(ONLY)")
 
 test: $(READY)  ## lint and test; the notebooks run small
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m pytest -n $(JOBS) --dist loadscope $(TESTS)
-	@echo "library: $$(cat $(ALL) | wc -l) lines, its core: $$(cat $(CORE) | wc -l)"
 
 lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
 	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.news_url=None \
@@ -64,8 +58,8 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
-drawn redrawn train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
-drawn redrawn train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
+train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(TENSORBOARD)),--tensorboard) \
@@ -80,12 +74,7 @@ ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NA
 		$(if $(LIKE),--like "$(LIKE)") $(if $(COMMAND),--command "$(COMMAND)")
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
-	@mkdir -p build/verify
-	@rm -f build/verify/*.ipynb
-	@$(RUN) rules $(if $(ONLY),"$(ONLY)") > build/figures.mk.new
-	@mv build/figures.mk.new build/figures.mk
-	@$(MAKE) --no-print-directory --keep-going $(PARALLEL) redrawn; status=$$?; \
-		$(RUN) verify $(if $(ONLY),"$(ONLY)") && exit $$status
+	@JOBS=$(JOBS) $(RUN) verify $(if $(ONLY),"$(ONLY)")
 
 bench: $(READY)  ## measure this machine into data/benchmarks
 	@$(RUN) bench
@@ -113,31 +102,5 @@ packages:
 	@$(PY) -c 'from atarilens.paths import ROOT; exit(not ROOT.samefile("."))' || { echo "$(PY) has" \
 		"the library of another checkout: $(PY) -m pip install --no-deps -e ."; exit 1; }
 
-# --- Figures: build/figures.mk, written by `atarilens rules`, lists them and what each is made of.
-
--include build/figures.mk
-
-TOOLS := $(addprefix lib/atarilens/,__init__.py __main__.py cli.py doctor.py figures.py \
-	benchmark.py explorer% recorder% training/%)
-LIBRARY := $(filter-out $(TOOLS),$(shell find lib/atarilens -name '*.py'))
-ALL := $(shell find lib/atarilens -name '*.py')
-# What one reads to understand an analysis; what draws, trains, ships, serves or is compiled stands apart.
-CORE := $(addprefix lib/atarilens/,paths.py games.py preprocessing.py models.py envs.py agents.py \
-	watching.py trajectories.py recordings.py evaluation.py $(addprefix saliency/,__init__.py perturbation.py \
-	batched.py masks.py jacobian.py memory.py maps.py networks.py objects.py))
-DRAWN := $(FIGURES:%=build/%.ipynb)
-REDRAWN := $(FIGURES:%=build/verify/%.ipynb)
-PARALLEL = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))
 AGENT_OPTIONS = $(if $(AGENT),"$(AGENT)") $(if $(GAME),--game "$(GAME)") $(if $(SEED),--seed $(SEED)) \
 	$(if $(filter-out 0,$(GREEDY)),--greedy)
-
-drawn: $(DRAWN)
-	@echo "$(words $(DRAWN)) figures are up to date"
-
-$(DRAWN): $(LIBRARY) requirements.txt
-	@$(RUN) figure $(@:build/%.ipynb=%)
-
-redrawn: $(REDRAWN)
-
-$(REDRAWN):
-	@$(RUN) figure --verify $(@:build/verify/%.ipynb=%)

@@ -16,35 +16,50 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from compendium import figures
+from compendium.figures import comparing, made_of, params
+from compendium.figures.drawing import NOT_HERE
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = """\
 step: int = 3  # step shown
 seconds: float = 0  # of waiting
-agent: str = "untrained-pong"  # a row of data/agents
+agent: str = ""  # a row of data/agents
 out_dir: str = ""  # folder of the figure"""
 DRAWING = """\
 import atexit, json, os, time
 from pathlib import Path
+from joblib import Parallel, delayed
+from atarilens.paths import LOGS, cache
 atexit.register(os.write, 1, b"drew Traceback of a kernel that stops")
+if agent:
+    from atarilens import load_agent
+    load_agent(agent)
+if step == 5:
+    import atarilens.measures.intervals
 stem = Path(out_dir) / Path(out_dir).name
 stem.with_suffix(".started").touch()
 time.sleep(seconds)
 assert step < 100, f"step {step} is too late"
+read = [delayed(Path.read_text)(path) for path in (LOGS / "toy.csv", cache() / "toy.txt")]
+words = Parallel(n_jobs=2)(read) if step == 5 else []
 stem.with_suffix(".started").unlink()
 stem.with_suffix(".png").write_bytes(bytes([step]))
-stem.with_suffix(".json").write_text(json.dumps({"step": step, "third": step / 3}))"""
+numbers = {"step": step, "third": step / 3, "words": words}
+stem.with_suffix(".json").write_text(json.dumps(numbers))"""
 
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A checkout with the notebook 00_toy and the params files `early` and `late`."""
+    root = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(ROOT / "lib", tmp_path / "lib", ignore=ignored)
+    shutil.copytree(ROOT / "lib", root / "lib", ignore=ignored)
     for name in ("Makefile", "requirements.txt"):
-        shutil.copy(ROOT / name, tmp_path)
-    params = tmp_path / "notebooks" / "params"
+        shutil.copy(ROOT / name, root)
+    for folder, name in (("data/logs", "toy.csv"), ("../cache", "toy.txt")):
+        (root / folder).mkdir(parents=True)
+        (root / folder / name).write_text(f"words of {name}")
+    params = root / "notebooks" / "params"
     params.mkdir(parents=True)
     notebook = nbformat.v4.new_notebook(
         metadata={"kernelspec": {"name": "python3", "language": "python", "display_name": "3"}},
@@ -54,10 +69,10 @@ def checkout(tmp_path) -> Path:
             nbformat.v4.new_code_cell(DRAWING),
         ],
     )
-    nbformat.write(notebook, tmp_path / "notebooks" / "00_toy.ipynb")
+    nbformat.write(notebook, root / "notebooks" / "00_toy.ipynb")
     (params / "00_toy--early.yml").write_text("step: 5\n")
     (params / "00_toy--late.yml").write_text("step: 70\n")
-    return tmp_path
+    return root
 
 
 def command(*arguments: str) -> list[str]:
@@ -66,7 +81,8 @@ def command(*arguments: str) -> list[str]:
 
 def environment(checkout: Path) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-    return inherited | {"PYTHONPATH": str(checkout / "lib"), "MFLAGS": ""}
+    own = {"PYTHONPATH": str(checkout / "lib"), "ATARILENS_CACHE": str(checkout.parent / "cache")}
+    return inherited | own
 
 
 def make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -88,11 +104,10 @@ def drawn(run: subprocess.CompletedProcess) -> list[str]:
 
 
 def test_make_draws_what_is_out_of_date_and_nothing_else(checkout):
-    (checkout / "notebooks/params/00_toy--other.yml").write_text("agent: pong-unborn\n")
     first = make(checkout, "figures")
-    assert first.returncode == 0, first.stderr
+    assert first.returncode == 0, first.stdout + first.stderr
     assert drawn(first) == ["00_toy--early", "00_toy--late"], first.stdout + first.stderr
-    assert "not drawn: 00_toy--other (agent pong-unborn missing)" in first.stdout
+    assert first.stdout.endswith("\n2 figures are up to date\n")
     written = sorted(path.name for path in (checkout / "figures").iterdir())
     stems = ("00_toy--early", "00_toy--late")
     assert written == [f"{stem}.{end}" for stem in stems for end in ("json", "png")]
@@ -105,37 +120,116 @@ def test_make_draws_what_is_out_of_date_and_nothing_else(checkout):
     again = make(checkout, "figures")
     assert (again.returncode, drawn(again)) == (0, [])
 
-    future = time.time() + 1
-    os.utime(checkout / "notebooks/params/00_toy--late.yml", (future, future))
-    assert drawn(make(checkout, "figures")) == ["00_toy--late"]
-
     (checkout / "figures/00_toy--early.json").unlink()
-    assert drawn(make(checkout, "figures")) == ["00_toy--early"]
-
-    (checkout / "data/agents").mkdir(parents=True)
-    (checkout / "data/agents/pong-unborn.safetensors").touch()
-    born = make(checkout, "figures", "ONLY=00_toy--o")
-    assert drawn(born) == ["00_toy--other"]
-    assert "not drawn" not in born.stdout
+    lost = make(checkout, "figures")
+    assert drawn(lost) == ["00_toy--early"]
+    assert "drawing 00_toy--early (figures/00_toy--early.json is gone) ...\n" in lost.stdout
 
     same = make(checkout, "verify", "ONLY=00_toy--e")
     assert same.returncode == 0, same.stderr
     assert "1 of 1 pictures and movies are equal byte for byte" in same.stdout
     path = checkout / "figures/00_toy--early.json"
-    path.write_text(path.read_text().replace('"step": 5', '"step": 6'))
+    path.write_text(path.read_text().replace('"step": 5,', '"step": 6,'))
     before = path.read_text()
     wrong = make(checkout, "verify", "ONLY=00_toy--e")
     assert wrong.returncode != 0
     assert "wrong: 00_toy--early.json: step: stored 6, now 5" in wrong.stderr
     assert path.read_text() == before
 
-    assert make(checkout, "verify", "ONLY=00_toy--o").returncode == 0
-    (checkout / "data/agents/pong-unborn.safetensors").unlink()
-    unborn = make(checkout, "verify", "ONLY=00_toy--o")
-    assert unborn.returncode != 0
-    assert "wrong: 00_toy--other not drawn again: agent pong-unborn missing\n" in unborn.stderr
-    assert "0 figures drawn again" in unborn.stdout
-    assert not list(checkout.glob("build/verify/*.ipynb"))
+
+def test_what_a_figure_is_made_of_is_recorded_and_nothing_else_counts(checkout, monkeypatch):
+    """Each of these changes is made to a drawn figure and taken back."""
+    assert make(checkout, "figures").returncode == 0
+    monkeypatch.setenv("ATARILENS_CACHE", str(checkout.parent / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(checkout / "lib"))
+    ask = "from compendium.figures.made_of import out_of_date as f; print(f('00_toy--early'))"
+
+    def why() -> str:
+        command = [sys.executable, "-c", ask]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def after(name: str, change) -> str:
+        path = checkout / name
+        before = path.read_bytes()
+        path.write_bytes(change(before))
+        try:
+            return why()
+        finally:
+            path.write_bytes(before)
+
+    def add(content: bytes) -> bytes:
+        return content + b"\n# more\n"
+
+    def in_jupyter(content: bytes) -> bytes:
+        notebook = json.loads(content)
+        notebook["metadata"]["language_info"] = {"version": "3.99"}
+        notebook["cells"][2] |= {"execution_count": 3, "metadata": {"scrolled": True}}
+        notebook["cells"][2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "x"}]
+        return json.dumps(notebook, indent=4).encode()
+
+    assert why() == ""
+    for name in checkout.rglob("*"):
+        os.utime(name, (time.time() + 9, time.time() + 9))
+    assert why() == ""
+    notebook, row = "notebooks/00_toy.ipynb", "notebooks/params/00_toy--early.yml"
+    for name, change in (
+        (notebook, in_jupyter),
+        (row, add),
+        ("lib/atarilens/apps/quiz.py", add),
+        ("lib/compendium/shipping.py", add),
+        ("lib/compendium/figures/drawing.py", add),
+    ):
+        assert after(name, change) == "", name
+    for name, change, reason in (
+        (notebook, lambda text: text.replace(b"A line rises", b"A line falls"), "its notebook"),
+        (row, lambda text: b"step: 6\n", "its params file"),
+        ("requirements.txt", add, "requirements.txt"),
+        ("lib/atarilens/paths.py", add, "lib/atarilens/paths.py"),
+        ("lib/atarilens/measures/intervals.py", add, "lib/atarilens/measures/intervals.py"),
+        ("data/logs/toy.csv", add, "data/logs/toy.csv"),
+        ("../cache/toy.txt", add, str(checkout.parent / "cache/toy.txt")),
+    ):
+        assert after(name, change) == f"{reason} changed", name
+    assert why() == ""
+
+
+def test_a_figure_of_an_agent_that_is_not_here_is_listed_and_an_unknown_one_is_an_error(checkout):
+    shutil.copytree(ROOT / "data/agents", checkout / "data/agents")
+    (checkout / "data/agents/pong-strong.safetensors").unlink()
+    params_file = checkout / "notebooks/params/00_toy--early.yml"
+    params_file.write_text("agent: pong-strong\n")
+    known = make(checkout, "figures")
+    assert known.returncode == 0, known.stderr
+    assert "not drawn: 00_toy--early (agent pong-strong missing)\n" in known.stdout
+    assert known.stdout.endswith("\n1 figures are up to date; not drawn: 00_toy--early\n")
+    skipped = make(checkout, "verify")
+    assert skipped.returncode == 0, skipped.stderr
+    assert "not drawn: 00_toy--early (agent pong-strong missing)\n" in skipped.stdout
+    assert "1 figures drawn again" in skipped.stdout
+
+    params_file.write_text("agent: pong-storng\n")
+    unknown = make(checkout, "figures")
+    assert unknown.returncode != 0
+    assert "unknown agent 'pong-storng', did you mean pong-strong" in unknown.stderr
+    assert unknown.stdout.endswith("1 figures are up to date; failed: 00_toy--early\n")
+
+    (checkout / "notebooks/params/00_toy--late.yml").unlink()
+    (checkout / "notebooks/params/01_gone.yml").touch()
+    params_file.write_text("step: 9\n")
+    gone = make(checkout, "figures")
+    assert gone.returncode != 0
+    assert "left over: figures/00_toy--late.png, which no file in notebooks/params" in gone.stdout
+    assert "the figure '01_gone' wants notebooks/01_gone.ipynb: not there\n" in gone.stderr
+    assert drawn(gone) == ["00_toy--early"]
+
+
+def test_verifying_says_first_which_parameters_changed(checkout):
+    assert make(checkout, "figures", "ONLY=00_toy--late").returncode == 0
+    (checkout / "notebooks/params/00_toy--late.yml").write_text("step: 71\n")
+    run = make(checkout, "verify", "ONLY=00_toy--late")
+    assert run.returncode != 0
+    said = "parameters changed since the figure in figures/ was drawn: 00_toy--late: "
+    assert run.stdout.startswith(f"{said}step: stored 70, now 71\n")
 
 
 def test_a_failed_figure_leaves_nothing_that_make_takes_for_done(checkout):
@@ -154,7 +248,7 @@ def test_a_failed_figure_leaves_nothing_that_make_takes_for_done(checkout):
             "(the run up to there: build/running/00_toy--late.ipynb)\n"
         ) in run.stderr
         assert "Traceback" not in run.stderr
-        assert not list(checkout.glob("build/*.ipynb"))
+        assert not list(checkout.glob("build/*.ipynb")) + list(checkout.glob("build/*.json"))
         assert not list(checkout.glob("figures/*"))
 
 
@@ -251,109 +345,55 @@ def test_an_interpreter_with_the_library_of_another_checkout_draws_nothing(check
     ],
 )
 def test_differences_are_named_beyond_the_tolerance(stored, again, expected):
-    assert list(figures.differences(stored, again)) == expected
+    assert list(comparing.differences(stored, again)) == expected
 
 
 @pytest.fixture
-def params(tmp_path, monkeypatch) -> Path:
-    """An empty folder of params files and of data in place of the repository's."""
-    for name in ("PARAMS", "AGENTS", "REPLAYS", "SCORES", "LOGS", "BUILD", "FIGURES"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setattr(figures, name, tmp_path / name)
-    monkeypatch.setattr(figures, "ROOT", tmp_path)
-    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "PARAMS"
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder of params files in place of the repository's."""
+    monkeypatch.setattr(params, "PARAMS", tmp_path / "params")
+    monkeypatch.setattr(params, "ROOT", tmp_path)
+    (tmp_path / "params").mkdir()
+    return tmp_path / "params"
 
 
-def test_verifying_compares_every_file_of_every_figure(params, capsys):
-    stored, again = params.parent / "FIGURES", params.parent / "again"
+def test_verifying_compares_every_file_of_every_figure(folder, capsys):
+    stored, again = folder.parent / "stored", folder.parent / "again"
     for figure in ("00_a", "00_a--b"):
-        (params / f"{figure}.yml").touch()
+        (folder / f"{figure}.yml").touch()
         (again / figure).mkdir(parents=True)
-        (again / f"{figure}.ipynb").touch()
-        for folder in (stored, again / figure):
-            (folder / f"{figure}.png").touch()
-            (folder / f"{figure}.json").write_text("{}")
-    assert figures.compare(again=again, stored=stored) == []
+        stored.mkdir(exist_ok=True)
+        for each in (stored, again / figure):
+            (each / f"{figure}.png").touch()
+            (each / f"{figure}.json").write_text("{}")
+    drawn_again = {"00_a": 0, "00_a--b": 0}
+    assert comparing.compare(drawn_again, again=again, stored=stored) == []
     (stored / "00_a--more.json").write_text("{}")
+    (stored / "01_gone.png").touch()
     (again / "00_a--b" / "00_a--b.gif").touch()
-    assert figures.compare(again=again, stored=stored) == [
+    assert comparing.compare(drawn_again, again=again, stored=stored) == [
         "00_a--more.json: in figures/, but no longer drawn",
         "00_a--b.gif: not in figures/; run `make figures` first",
+        "01_gone.png: in figures/, but no params file makes it",
     ]
-    (params / "00_a.yml").write_text("agent: pong-unborn\n")  # what is in `again` is stale
-    (again / "00_a--b.ipynb").unlink()
-    capsys.readouterr()
-    assert figures.compare(again=again, stored=stored) == [
-        "00_a not drawn again: agent pong-unborn missing",
-        "00_a--b not drawn again: no run of it ended",
-    ]
+    capsys.readouterr()  # what is left in `again` by an earlier run does not count
+    statuses = {"00_a": NOT_HERE, "00_a--b": 2}
+    assert comparing.compare(statuses, "00", again, stored) == ["00_a--b not drawn again"]
     assert capsys.readouterr().out.startswith("0 figures drawn again")
 
 
-def test_sources_are_what_the_parameters_name(params):
-    (params / "00_a.yml").write_text(
-        "agent: pong-strong\nrival_agents: [untrained-pong, pong-late]\n"
-        "replay: pong-game\nagenda: nothing\nreplays: []\n"
-    )
-    for name in (
-        "AGENTS/pong-strong.yml",
-        "AGENTS/pong-strong.safetensors",
-        "LOGS/pong-strong.csv",
-    ):
-        (params.parent / name).touch()
-    found, missing = figures.sources(figures.read_parameters("00_a"))
-    names = ["pong-strong.safetensors", "pong-strong.yml", "pong-strong.csv"]
-    assert [path.name for path in found] == names
-    assert missing == ["agent pong-late missing", "replay pong-game missing"]
-    (params.parent / "AGENTS/pong-late.yml").touch()
-    assert (
-        figures.sources(figures.read_parameters("00_a"))[1][0] == "agent pong-late missing"
-    )  # a row, not yet fetched
-    (params.parent / "cache/agents").mkdir(parents=True)
-    (params.parent / "cache/agents/pong-late.tar").touch()
-    (params.parent / "REPLAYS/pong-game.npz").touch()
-    found, missing = figures.sources(figures.read_parameters("00_a"))
-    assert [path.name for path in found[-2:]] == ["pong-late.yml", "pong-game.npz"]
-    assert missing == []
+def test_the_first_use_of_a_file_counts(tmp_path):
+    log = tmp_path / "used"
+    log.write_text(f"aa {made_of.ROOT}/data/x\nbb /elsewhere/a b\ncc {made_of.ROOT}/data/x\n")
+    assert made_of.used(log) == {"/elsewhere/a b": "bb", "data/x": "aa"}
 
 
-def test_an_agent_that_was_measured_here_comes_with_its_scores(params):
-    (params / "00_a.yml").write_text("agents: [pong-strong, untrained-pong, pong-other, pong-new]")
-    folder = params.parent
-    for name, row in (
-        ("pong-strong", "score: {mean: 20}"),
-        ("pong-other", "score: {mean: 20}\nurl: http://somewhere/"),
-        ("pong-new", "score: null"),
-    ):
-        (folder / f"AGENTS/{name}.yml").write_text(row)
-        (folder / f"AGENTS/{name}.safetensors").touch()
-    assert figures.not_drawn() == ["00_a (scores of pong-strong missing)"]
-    (folder / "SCORES/pong-strong.csv").touch()
-    assert figures.not_drawn() == []
-    found, _ = figures.sources(figures.read_parameters("00_a"))
-    assert folder / "SCORES/pong-strong.csv" in found
-
-
-def test_a_figure_of_other_runs_follows_their_logs_and_scores(params):
-    (params / "00_a.yml").write_text("other_logs: {pong-seed-2: 0.5}\n")
-    for folder in ("LOGS", "SCORES"):
-        (params.parent / folder / "pong-seed-2.csv").touch()
-    found, missing = figures.sources(figures.read_parameters("00_a"))
-    assert [path.parent.name for path in found] == ["LOGS", "SCORES"]
-    assert missing == []
-
-
-def test_a_params_file_that_is_not_a_mapping_is_refused(params):
-    (params / "00_a.yml").write_text("- 1\n")
-    with pytest.raises(ValueError, match=r"^PARAMS/00_a\.yml: expected `name: value` lines, got"):
-        figures.read_parameters("00_a")
-    (params / "00_a.yml").write_text("a: [1\n")
-    with pytest.raises(ValueError, match=r"^PARAMS/00_a\.yml is not YAML: "):
-        figures.read_parameters("00_a")
-    for wrong in ("/tmp/model.tar", "3"):
-        (params / "00_a.yml").write_text(f"watched_agent: {wrong}\n")
-        with pytest.raises(ValueError, match="expected the name of agent in data, got '?" + wrong):
-            figures.read_parameters("00_a")
+def test_a_params_file_that_is_not_a_mapping_is_refused(folder):
+    (folder / "00_a.yml").write_text("- 1\n")
+    with pytest.raises(ValueError, match=r"^params/00_a\.yml: expected `name: value` lines, got"):
+        params.read_parameters("00_a")
+    (folder / "00_a.yml").write_text("a: [1\n")
+    with pytest.raises(ValueError, match=r"^params/00_a\.yml is not YAML: "):
+        params.read_parameters("00_a")
     with pytest.raises(FileNotFoundError, match="figure '00_b'; expected one of 00_a"):
-        figures.read_parameters("00_b")
+        params.read_parameters("00_b")

@@ -20,6 +20,14 @@ NOTEBOOKS = ROOT / "notebooks"
 BUILD = ROOT / "build"
 
 
+class MissingDataError(FileNotFoundError):
+    """An agent or a replay is known by name, but its file is not on this machine.
+
+    A figure that meets this error is listed as not drawn, which is no failure. The message starts
+    with `agent <name> missing: ` or `replay <name> missing: `.
+    """
+
+
 def cache() -> Path:
     """Return the user's cache folder: `$ATARILENS_CACHE`, else the XDG default. Not created."""
     folder = os.environ.get("ATARILENS_CACHE")

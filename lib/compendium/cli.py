@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from atarilens.paths import BUILD, ROOT, runs
-from compendium import figures
+from atarilens.paths import BUILD, ROOT, MissingDataError, runs
 
 
 class _Parser(argparse.ArgumentParser):
@@ -94,11 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     figure = verb("figure", draw_figure)
     figure.add_argument("figure", help="name of a file in notebooks/params, without .yml")
     figure.add_argument("--verify", action="store_true", help="into build/verify")
-    for name, function in (
-        ("verify", compare_figures),
-        ("rules", print_rules),
-        ("not-drawn", print_not_drawn),
-    ):
+    for name, function in (("figures", draw_figures), ("verify", verify_figures)):
         verb(name, function).add_argument("only", nargs="?", default="", help="start of the names")
     return parser
 
@@ -255,28 +250,53 @@ def look_for_what_is_missing(options: argparse.Namespace) -> int:
     return doctor()
 
 
-def draw_figure(options: argparse.Namespace) -> None:
-    """Draw one figure (make calls this)."""
-    figures.draw(options.figure, figures.VERIFY if options.verify else BUILD)
+def draw_figures(options: argparse.Namespace) -> int:
+    """Draw the figures that are out of date, several at a time."""
+    from compendium.figures.drawing import NOT_HERE, draw_all
+    from compendium.figures.made_of import out_of_date
+    from compendium.figures.params import left_over, list_figures
+
+    figures = list_figures(options.only)
+    statuses = draw_all([figure for figure in figures if out_of_date(figure)], _jobs())
+    missing = [figure for figure, status in statuses.items() if status == NOT_HERE]
+    failed = [figure for figure, status in statuses.items() if status not in (0, NOT_HERE)]
+    for name in left_over(options.only):
+        print(f"left over: figures/{name}, which no file in notebooks/params makes")
+    print(f"{len(figures) - len(missing) - len(failed)} figures are up to date", end="")
+    print(f"; not drawn: {', '.join(missing)}" if missing else "", end="")
+    print(f"; failed: {', '.join(failed)}" if failed else "", flush=True)
+    return min(len(failed), 1)
 
 
-def compare_figures(options: argparse.Namespace) -> int:
-    """Compare the figures drawn again with those stored (make calls this)."""
-    wrong = figures.compare(options.only)
+def draw_figure(options: argparse.Namespace) -> int:
+    """Draw one figure, whether or not it is out of date."""
+    from compendium.figures.drawing import NOT_HERE, VERIFY, draw
+
+    try:
+        draw(options.figure, VERIFY if options.verify else BUILD)
+    except MissingDataError as error:
+        print(f"not drawn: {options.figure} ({str(error).partition(':')[0]})", flush=True)
+        return NOT_HERE
+    return 0
+
+
+def verify_figures(options: argparse.Namespace) -> int:
+    """Draw the figures again into build/verify and compare every number with figures/."""
+    from compendium.figures.comparing import changed_parameters, compare
+    from compendium.figures.drawing import VERIFY, draw_all
+    from compendium.figures.params import list_figures
+
+    for line in changed_parameters(options.only):
+        print(f"parameters changed since the figure in figures/ was drawn: {line}", flush=True)
+    statuses = draw_all(list_figures(options.only), _jobs(), VERIFY)
+    wrong = compare(statuses, options.only)
     for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)
     return min(len(wrong), 1)
 
 
-def print_rules(options: argparse.Namespace) -> None:
-    """Write for make what each figure is made from."""
-    print(figures.rules(options.only), end="")
-
-
-def print_not_drawn(options: argparse.Namespace) -> None:
-    """List the figures that cannot be drawn, and why."""
-    for line in figures.not_drawn(options.only):
-        print(f"not drawn: {line}")
+def _jobs() -> int:
+    return _positive(os.environ.get("JOBS") or "2")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -77,7 +77,8 @@ def load_agent(
     Raises:
         ValueError: for an unknown name, another game, a damaged or foreign file, another number of
             actions than the game's.
-        FileNotFoundError: if there is no file at the path, or weights cannot be fetched.
+        FileNotFoundError: if there is no file at the path.
+        MissingDataError: if there is a row of this name, but its weights cannot be had.
     """
     name = str(name_or_path)
     if name in list_agents() or _is_untrained(name):
@@ -190,7 +191,9 @@ def _load_row(row_file: Path, name: str) -> Agent:
             raise ValueError(f"{row_file}: {key} is {row[key]!r}, expected a mapping")
     weights = _fetch(name, row) if "url" in row else _weights_of(row_file)
     if not weights.is_file():
-        raise FileNotFoundError(f"agent {name!r} has the row {row_file}, but no {weights.name}")
+        raise paths.MissingDataError(
+            f"agent {name} missing: it has the row {row_file}, but no {weights.name}"
+        )
     found = _sha256(weights)
     if found != row["sha256"]:
         raise ValueError(
@@ -250,10 +253,11 @@ def _fetch(name: str, row: dict) -> Path:
             downloader=pooch.HTTPDownloader(timeout=TIMEOUT) if remote else _copy,
         )
     except (OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"the weights of agent {name!r} are not in the cache {paths.cache() / 'agents'} and "
-            f"cannot be taken from {address} ({str(error)[:300]}). Connect to the network once, or "
-            f"set {MIRROR} to a folder or server that has {row['path']}"
+        raise paths.MissingDataError(
+            f"agent {name} missing: the weights of agent {name!r} are not in the cache "
+            f"{paths.cache() / 'agents'} and cannot be taken from {address} "
+            f"({str(error)[:300]}). Connect to the network once, or set {MIRROR} to a folder or "
+            f"server that has {row['path']}"
         ) from error
     return Path(cached)
 

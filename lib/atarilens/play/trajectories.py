@@ -10,6 +10,7 @@ import os
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 
 import ale_py
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 
 from atarilens import paths
+from atarilens.agents.files import list_agents
 from atarilens.games.emulators import EnvironmentSettings
 
 TRAJECTORY_FORMAT = "atarilens-trajectory-1"
@@ -181,12 +183,19 @@ def load_replay(name_or_path: str | Path) -> tuple[dict, np.ndarray, np.ndarray 
 
     Raises:
         FileNotFoundError: if there is none of this name.
+        MissingDataError: if there is none, but an agent has this name.
         ValueError: if the file is truncated, damaged or not a replay.
     """
     path = replay_path(name_or_path)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in paths.REPLAYS.glob("*.npz"))) or "none"
-        raise FileNotFoundError(f"there is no replay {path}; in {paths.REPLAYS.name}: {known}")
+        if path.parent == paths.REPLAYS and path.stem in list_agents():
+            raise paths.MissingDataError(f"replay {path.stem} missing: there is no file {path}")
+        known = sorted(file.stem for file in paths.REPLAYS.glob("*.npz"))
+        near = " or ".join(get_close_matches(path.stem, known))
+        raise FileNotFoundError(
+            f"there is no replay {path}{f', did you mean {near}' if near else ''}; in "
+            f"{paths.REPLAYS.name}: {', '.join(known) or 'none'}"
+        )
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             facts = json.loads(str(file["facts"]))
