@@ -221,6 +221,11 @@ def states_of(agent: Agent, frames: np.ndarray, episode: np.ndarray | None = Non
     return np.concatenate(stacked, axis=1)
 
 
+def pictures_of(states: np.ndarray) -> np.ndarray:
+    """Return the newest screen of states `[n, C, H, W]` as pictures `[n, H, W, 3]` uint8."""
+    return (255 * states[:, -3:]).round().astype(np.uint8).transpose(0, 2, 3, 1)
+
+
 def observations_of(agent: Agent, states: Tensor) -> Tensor:
     """Return the observations `[B, n, H, W]` of states `[B, 3 n, H, W]`, differentiable.
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from atarilens.agents import Agent
-from atarilens.features.states import StateModel, observations_of, read
+from atarilens.features.states import StateModel, observations_of, pictures_of, read
 
 LEARNING_RATE = 0.05  # of Adam
 PRIOR_WEIGHT = 1e-2  # alpha of equation 4: weight of the distance to the prior
@@ -30,6 +31,7 @@ class SynthesizedStates:
     """n states, one chosen among the restarts of each.
 
     Attributes:
+        states: `[n, 3 k, H, W]` float32 in [0, 1], k stacked screens in colour.
         screens: `[n, H, W, 3]` uint8, the newest of the stacked screens.
         observations: `[n, C, H, W]` float32 in [0, 1], what the agent read.
         action_logits: `[n, A]` float32 (Q-values of a Q-network).
@@ -41,6 +43,7 @@ class SynthesizedStates:
         memory: `[n, k, M]` float32, that entered the step.
     """
 
+    states: np.ndarray
     screens: np.ndarray
     observations: np.ndarray
     action_logits: np.ndarray
@@ -108,6 +111,32 @@ def target_loss(target: str | Target, action_meanings: list[str], has_critic: bo
     if target not in known:
         raise ValueError(f"unknown target {target!r}, expected one of {', '.join(TARGETS)}")
     return known[target]
+
+
+def target_measure(
+    target: str, action_meanings: list[str], action_logits: np.ndarray, value: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Return how far answers are what a target asks for, in units that a reader knows.
+
+    Args:
+        target: a name of `target_loss`.
+        action_meanings: names of the actions.
+        action_logits: `[n, A]`.
+        value: `[n]`.
+
+    Returns:
+        `[n]` float and its unit: the value (best, worst), the probability of the action, the
+        largest less the smallest logit (critical), or the sum of the logits.
+    """
+    if target in ("best", "worst"):
+        return np.asarray(value), "value"
+    if target == "critical":
+        return np.ptp(action_logits, axis=1), "spread of logits"
+    if target in ("sum-high", "sum-low"):
+        return action_logits.sum(1), "sum of logits"
+    name = target.partition(":")[2]
+    index = action_meanings.index(name)
+    return softmax(action_logits, axis=1)[:, index], f"P({name})"
 
 
 def synthesize(
@@ -185,9 +214,9 @@ def synthesize(
         courses.append(final + prior_weight * prior)
         chosen = final.view(count, restarts).argmin(1)
         kept = torch.arange(count) * restarts + chosen
-        newest = states[kept, -3:].permute(0, 2, 3, 1)
         return SynthesizedStates(
-            screens=(255 * newest).round().to(torch.uint8).numpy(),
+            states=states[kept].numpy(),
+            screens=pictures_of(states[kept].numpy()),
             observations=observations_of(agent, states[kept]).numpy(),
             action_logits=action_logits[kept].numpy(),
             value=None if value is None else value[kept].numpy(),

@@ -2,6 +2,7 @@
 
 from atarilens.measures.verdicts import what_came_out
 from atarilens.views.files import movie_frames, provenance, save_figure, save_movie
+from atarilens.views.galleries import GalleryRow, gallery_figure
 from atarilens.views.layouts import (
     attention_figure,
     curves_figure,
@@ -20,12 +21,14 @@ from atarilens.views.screens import (
 )
 
 __all__ = [
+    "GalleryRow",
     "Panel",
     "attention_figure",
     "common_gain",
     "curves_figure",
     "describe_gain",
     "enlarge",
+    "gallery_figure",
     "learning_figure",
     "memory_figure",
     "motion_arrow",

@@ -6,7 +6,7 @@ Source: Rupprecht, Ibrahim and Pal (2020), section "Method", equations 1 to 3.
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from atarilens.features.states import (
     Autoencoder,
     StateModel,
     attention_masks,
+    pictures_of,
     read,
     states_of,
 )
@@ -79,6 +80,13 @@ def training_set(
         states.append(states_of(agent, trajectory.frames, trajectory.episode)[steps])
         memories.append(trajectory.memory[steps])
     return np.concatenate(states), np.concatenate(memories)
+
+
+def recipe(model: StateModel) -> tuple[StateModelSettings, int]:
+    """Return the settings and the seed that a model was trained with, from its row."""
+    told = dict(model.facts["training"])
+    known = {field.name for field in fields(StateModelSettings)}
+    return StateModelSettings(**{k: v for k, v in told.items() if k in known}), told["seed"]
 
 
 def losses(
@@ -242,6 +250,6 @@ def _preview(model: StateModel, states: np.ndarray, path: Path) -> None:
     """Draw a few frames above their reconstructions."""
     chosen = states[:: -(-len(states) // SHOWN)][:SHOWN]
     rows = [np.concatenate(list(x[:, -3:]), 2) for x in (chosen, model.reconstruct(chosen))]
-    image = (255 * np.concatenate(rows, 1)).round().astype(np.uint8).transpose(1, 2, 0)
+    image = pictures_of(np.concatenate(rows, 1)[None])[0]
     with paths.whole_file(path) as beside:
         Image.fromarray(image.repeat(2, 0).repeat(2, 1)).save(beside, "PNG")
