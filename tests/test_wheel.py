@@ -98,7 +98,8 @@ def test_it_names_what_it_imports_in_ranges_around_the_pins(metadata):
     }
     homes = packages_distributions()
     for name in imported():
-        assert needs.keys() & {canonicalize_name(home) for home in homes[name]}, name
+        known = needs.keys() & {canonicalize_name(home) for home in homes[name]}
+        assert known, f"name the distribution of {name} in pyproject.toml: atarilens imports it"
     pins = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.M))
     for name, range_ in needs.items():
         assert range_.contains(pins[name]), f"{name}{range_} leaves out {pins[name]}"
