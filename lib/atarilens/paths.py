@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = ROOT / "data" / "agents"
 REPLAYS = ROOT / "data" / "replays"
+TABLES = ROOT / "data" / "tables"
 STATES = ROOT / "data" / "states"
 SCORES = ROOT / "data" / "scores"
 LOGS = ROOT / "data" / "logs"

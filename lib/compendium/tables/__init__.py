@@ -1,0 +1,1 @@
+"""Tables of results that take minutes or hours, in `data/tables`; figures read them."""
