@@ -178,7 +178,7 @@ def test_every_network_of_the_registry_is_saved_loaded_and_initialised(architect
     assert loaded.features(observation, memory).shape[0] == 2
     if loaded.q_values:
         torch.testing.assert_close(value, logits.max(1).values)
-    else:
+    elif not getattr(loaded, "sum_pool", False):  # a sum over places has no bound
         assert logits.softmax(1).sub(1 / 4).abs().max() < 0.02
 
 

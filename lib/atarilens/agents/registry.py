@@ -18,8 +18,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from atarilens.agents.attention import AttentionNetwork
 from atarilens.agents.networks import NatureNetwork, Network, RecurrentActorCritic
 
+REGION_SENSITIVE = {
+    "hidden": 512,
+    "kernel": 1,
+    "activation": "elu",
+    "weighing": "softmax",
+    "maps": 2,
+    "unit_length": True,
+}
 NETWORKS: dict[str, Callable[..., Network]] = {
     "lstm": partial(RecurrentActorCritic, cell="lstm"),
     "gru": partial(RecurrentActorCritic, cell="gru"),
@@ -28,6 +37,22 @@ NETWORKS: dict[str, Callable[..., Network]] = {
     "nature-q": partial(NatureNetwork, critic=False),
     "nature-lstm-q": partial(NatureNetwork, lstm_units=128, critic=False),
     "nature-qr": partial(NatureNetwork, critic=False, quantiles=200),
+    "sparse-fls": AttentionNetwork,
+    "sparse-fls-pool": partial(AttentionNetwork, sum_pool=True),
+    "sparse-fls-norm": partial(AttentionNetwork, weighing="sum-to-one"),
+    "sparse-fls-1x1": partial(AttentionNetwork, kernel=1),
+    "sparse-fls-softplus2": partial(AttentionNetwork, weighing="softplus2"),
+    "sparse-fls-norelu": partial(AttentionNetwork, last_relu=False),
+    "sparse-fls-norelu-pool": partial(AttentionNetwork, last_relu=False, sum_pool=True),
+    "sparse-fls-first": partial(AttentionNetwork, after=(1,)),
+    "sparse-fls-each": partial(AttentionNetwork, after=(1, 2, 3)),
+    "dense-fls": partial(AttentionNetwork, trunk="dense", sum_pool=True),
+    "dense-fls-norelu": partial(AttentionNetwork, trunk="dense", sum_pool=True, last_relu=False),
+    "daqn": partial(
+        AttentionNetwork, kernel=1, activation="tanh", weighing="softmax", sum_pool=True
+    ),
+    "rs-ppo": partial(AttentionNetwork, **REGION_SENSITIVE, border=1),
+    "rs-ppo-nopad": partial(AttentionNetwork, **REGION_SENSITIVE),
 }
 
 
