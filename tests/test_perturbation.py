@@ -1,5 +1,6 @@
 """Perturbation saliency: known answers, a plain re-implementation, the original's numbers."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,7 @@ from atarilens.saliency import (
 )
 from atarilens.saliency.maps import upsample_paper
 from atarilens.saliency.masks import mask_factors
+from atarilens.saliency.perturbation import Settings, score_frames
 
 REFERENCE = os.environ.get("ATARILENS_REFERENCE")
 needs_reference = pytest.mark.skipif(
@@ -503,6 +505,58 @@ def test_errors_say_what_was_received(arguments, message):
             values.pop("network"), values.pop("observation"), values.pop("memory"), **values
         )
     assert str(error.value) == message
+
+
+# Repeats
+
+
+def test_repeats_return_the_mean_and_the_spread_over_jittered_masks(recurrent):
+    observations, memory = moment(recurrent, count=2)
+    maps = perturbation_saliency(recurrent, observations, memory, stride=16, repeats=3)
+    singles = [
+        score_frames(
+            recurrent,
+            *map(torch.from_numpy, (observations, memory)),
+            Settings(16, 5.0, 3.0, None, False, False, 1, "torch", jitter),
+        )
+        for jitter in (1, 2, 3)
+    ]
+    for head, grid, spread, scores in (
+        (maps.actor, maps.actor_grid, maps.actor_spread, [s[0][:, 0] for s in singles]),
+        (maps.critic, maps.critic_grid, maps.critic_spread, [s[1][:, 0] for s in singles]),
+    ):
+        assert_equal(grid, np.mean(scores, axis=0))
+        upsampled = [upsample(score, (80, 80), 16) for score in scores]
+        assert_equal(head, np.mean(upsampled, axis=0))
+        assert_equal(spread, np.std(upsampled, axis=0, ddof=1), 1e-3)
+        assert spread.max() > 0.01 * head.max()
+    again = perturbation_saliency(recurrent, observations[0], memory[0], stride=16, repeats=3)
+    assert_equal(again.actor_spread, maps[0].actor_spread)
+    once = perturbation_saliency(recurrent, observations, memory, stride=16)
+    assert once.actor_spread is None
+    assert once.critic_spread is None
+
+
+def test_masks_shift_by_at_most_half_a_stride_and_stay_inside():
+    shape = 80, 40
+    near = list(itertools.product(range(-2, 3), range(-2, 3)))
+    for jitter in range(1, 8):
+        rows, columns, scale = mask_factors(shape, 5, 2.0, jitter)
+        for i, j in ((0, 0), (7, 3), (15, 7)):
+            mask = np.einsum("ry,rx->yx", rows[:, i], columns[:, j]) * scale[i, j]
+            places = [(5 * i + down, 5 * j + right) for down, right in near]
+            inside = [place for place in places if min(place) >= 0]
+            errors = [np.abs(mask - gaussian_mask(place, shape, 2.0)).max() for place in inside]
+            assert min(errors) < 1e-6
+    assert not np.array_equal(mask_factors((80, 40), 5, 2.0, 1)[0], rows)
+
+
+def test_a_network_that_ignores_the_screen_has_no_spread():
+    maps = perturbation_saliency(Linear(np.zeros((2, 1, 20, 20))), np.eye(20)[None], repeats=2)
+    assert not maps.actor_spread.any()
+    assert maps.critic_spread is None
+    with pytest.raises(ValueError, match="repeats is 0, expected a whole number from 1"):
+        perturbation_saliency(Linear(np.zeros((2, 1, 20, 20))), np.eye(20)[None], repeats=0)
 
 
 # Plain modules

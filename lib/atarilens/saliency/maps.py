@@ -1,5 +1,6 @@
 """Saliency maps: what they hold, and how a grid of scores becomes a map of pixels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
@@ -23,6 +24,9 @@ class SaliencyMaps:
         actor_channels: `[C, H, W]`, one map per channel (stacked screen), where these were
             computed; `actor` is then their sum. None otherwise.
         critic_channels: the same for the critic.
+        actor_spread: `[H, W]`, standard deviation of `actor` over repeats with jittered masks, if
+            there were repeats; `actor` is then their mean. None otherwise.
+        critic_spread: the same for the critic.
     """
 
     actor: np.ndarray
@@ -31,6 +35,8 @@ class SaliencyMaps:
     critic_grid: np.ndarray | None
     actor_channels: np.ndarray | None = None
     critic_channels: np.ndarray | None = None
+    actor_spread: np.ndarray | None = None
+    critic_spread: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return T, the number of decisions of a batch."""
@@ -44,6 +50,19 @@ class SaliencyMaps:
             raise TypeError("these are the maps of one decision [H, W], they cannot be indexed")
         parts = (getattr(self, field.name) for field in fields(self))
         return SaliencyMaps(*(None if part is None else part[t] for part in parts))
+
+
+def mean_and_spread(repeats: Sequence[SaliencyMaps]) -> SaliencyMaps:
+    """Return the mean of repeated maps, with the standard deviation (n - 1) of both heads."""
+    parts = {}
+    for field in fields(SaliencyMaps):
+        found = [getattr(maps, field.name) for maps in repeats]
+        if found[0] is not None:
+            parts[field.name] = np.mean(found, axis=0, dtype=np.float64).astype(np.float32)
+            if field.name in ("actor", "critic"):
+                spread = np.std(found, axis=0, dtype=np.float64, ddof=1)
+                parts[f"{field.name}_spread"] = spread.astype(np.float32)
+    return SaliencyMaps(**({"critic": None, "critic_grid": None} | parts))
 
 
 def upsample(grid: np.ndarray, shape: tuple[int, int], stride: int) -> np.ndarray:

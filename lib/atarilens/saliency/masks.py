@@ -32,7 +32,9 @@ def perturb(observation, centre, *, mask_sigma: float = 5.0, blur_sigma: float =
 
 
 @lru_cache(maxsize=16)
-def mask_factors(shape: tuple[int, int], stride: int, sigma: float) -> tuple[np.ndarray, ...]:
+def mask_factors(
+    shape: tuple[int, int], stride: int, sigma: float, jitter: int = 0
+) -> tuple[np.ndarray, ...]:
     """Return every mask of a grid as the sum of two outer products.
 
     The filter is linear and separable, and a plus is a row of three plus a column of two, so
@@ -41,14 +43,26 @@ def mask_factors(shape: tuple[int, int], stride: int, sigma: float) -> tuple[np.
 
     equals `gaussian_mask` to rounding, at a fraction of its cost and memory.
 
+    Args:
+        shape: (H, W).
+        stride: px between neighbouring centres.
+        sigma: px, standard deviation of the masks.
+        jitter: 0 for centres at the multiples of the stride; otherwise the seed of a shift of each
+            row and each column of masks, drawn from -stride // 2 to stride // 2 px (at least 1 px)
+            and cut at the border.
+
     Returns:
         rows `[2, n, H]`, columns `[2, m, W]` and 1 / peak `[n, m]`, float32.
     """
-    factors = []
+    factors, generator, most = [], np.random.default_rng(jitter), max(1, stride // 2)
     for size in shape:
         spread = gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect", truncate=4.0)
         spread = np.pad(spread.T, ((1, 1), (0, 0)))  # [size + 2, size], zeros beyond the edges
-        centres = np.arange(0, size, stride) + 1
+        centres = np.arange(0, size, stride)
+        if jitter:
+            shift = generator.integers(-most, most, len(centres), endpoint=True)
+            centres = np.clip(centres + shift, 0, size - 1)
+        centres = centres + 1  # of the padded array
         factors.append((spread[centres], spread[centres - 1] + spread[centres + 1]))
     (row, row_pair), (column, column_pair) = factors
     rows, columns = np.stack((row + row_pair, row)), np.stack((column, column_pair))

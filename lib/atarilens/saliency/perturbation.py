@@ -1,7 +1,7 @@
 """Saliency by blurring one region of the observation at a time (Greydanus et al. 2018)."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
@@ -17,7 +17,7 @@ from atarilens.saliency.calling import (
     torch_threads,
     untouched,
 )
-from atarilens.saliency.maps import SaliencyMaps, upsample, upsample_paper
+from atarilens.saliency.maps import SaliencyMaps, mean_and_spread, upsample, upsample_paper
 from atarilens.saliency.masks import blur_matrix, mask_factors
 
 FRAMES_PER_CHUNK = 8  # fixed, so that results do not depend on who computes which chunk
@@ -39,6 +39,7 @@ class Settings:
     centred: bool
     threads: int
     method: str
+    jitter: int = 0  # seed of the shifts of the masks; 0 for none
 
 
 def perturbation_saliency(
@@ -56,6 +57,7 @@ def perturbation_saliency(
     threads: int | None = None,
     method: str = "auto",
     progress: bool = False,
+    repeats: int = 1,
 ) -> SaliencyMaps:
     """Score how far blurring each region of an observation moves the actor and the critic.
 
@@ -101,6 +103,9 @@ def perturbation_saliency(
             paper's network on a CPU: compiled kernels recompute exactly what each mask reaches, and
             agree within 1e-4 of a grid's maximum. "auto" uses "fast" for that network.
         progress: show a bar over decisions.
+        repeats: with 2 or more, compute so many maps, each with masks shifted at random by up to
+            half a stride, and return their mean, with the standard deviation as `actor_spread` and
+            `critic_spread`. The shifts are the same in every call.
 
     Returns:
         Maps `[H, W]`, or `[T, H, W]`, with their grids. T decisions are computed in chunks of 8,
@@ -119,15 +124,25 @@ def perturbation_saliency(
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, expected 'auto', 'fast' or 'torch'")
     _check_positive(stride=stride, mask_sigma=mask_sigma, blur_sigma=blur_sigma)
-    _check_whole(stride=stride, batch_size=batch_size, threads=threads)
+    _check_whole(stride=stride, batch_size=batch_size, threads=threads, repeats=repeats)
     observation, memory, single = as_batch(network, observation, memory)
     threads = threads or (1 if joblib.effective_n_jobs(None) > 1 else torch_threads())
     settings = Settings(
         int(stride), mask_sigma, blur_sigma, batch_size, per_channel, centred, threads, method
     )
-    actor, critic = _score_chunks(network, observation, memory, settings, progress)
+    inputs = network, observation, memory
+    if repeats == 1:
+        maps = _maps(*inputs, settings, convention, progress)
+    else:
+        jittered = (replace(settings, jitter=seed) for seed in range(1, int(repeats) + 1))
+        maps = mean_and_spread([_maps(*inputs, each, convention, progress) for each in jittered])
+    return maps[0] if single else maps
 
-    shape = tuple(observation.shape[-2:])
+
+def _maps(network, observation, memory, settings, convention, progress) -> SaliencyMaps:
+    """Return the maps `[T, H, W]` for one set of masks."""
+    actor, critic = _score_chunks(network, observation, memory, settings, progress)
+    shape, stride = tuple(observation.shape[-2:]), settings.stride
     channel_maps = []
     grids = []
     for grid in (actor, critic):  # [T, passes, n, m]; passes is C if per_channel, else 1
@@ -135,7 +150,7 @@ def perturbation_saliency(
             grids.append(None)
             channel_maps.append(None)
         elif convention == "paper":
-            rows, columns = (size // int(stride) + 1 for size in shape)
+            rows, columns = (size // stride + 1 for size in shape)
             grid = np.pad(
                 grid,
                 ((0, 0), (0, 0), (0, rows - grid.shape[2]), (0, columns - grid.shape[3])),
@@ -144,13 +159,12 @@ def perturbation_saliency(
             channel_maps.append(upsample_paper(grid, shape))
         else:
             grids.append(grid.sum(1))
-            channel_maps.append(upsample(grid, shape, int(stride)))
-    maps = SaliencyMaps(
+            channel_maps.append(upsample(grid, shape, stride))
+    return SaliencyMaps(
         *(None if channels is None else channels.sum(1) for channels in channel_maps),
         *grids,
-        *(channel_maps if per_channel else (None, None)),
+        *(channel_maps if settings.per_channel else (None, None)),
     )
-    return maps[0] if single else maps
 
 
 def _score_chunks(network, observation, memory, settings, progress):
@@ -181,7 +195,7 @@ def score_frames(network, observation, memory, settings: Settings):
     """Return the grids `[T, passes, n, m]` float32 of a chunk: one unit of work for joblib."""
     device = device_of(network)
     shape = tuple(observation.shape[-2:])
-    factors = mask_factors(shape, settings.stride, settings.mask_sigma)
+    factors = mask_factors(shape, settings.stride, settings.mask_sigma, settings.jitter)
     with untouched(network), one_torch_thread(), torch.no_grad():
         observation, memory = observation.to(device), memory.to(device)
         # In float64, so that the blur of a constant is that constant to the last bit.
