@@ -1,4 +1,4 @@
-"""Agents: networks, what they read of the screen, and the files that hold them."""
+"""Agents: networks, the preprocessing of their observations, and the files that hold them."""
 
 from atarilens.agents.agent import Agent, agent_from_module
 from atarilens.agents.files import list_agents, load_agent, save_agent

@@ -23,10 +23,10 @@ class Agent:
         name: row of `data/agents`, or the name of the file that it was loaded from.
         game: key of `games.GAMES`.
         network: of the protocol `networks.Network`; eval mode, float32, on the CPU.
-        preprocessing: what it reads of the screen.
-        settings: under which it was trained.
+        preprocessing: turns screens into the observations of its network.
+        settings: of the environment that it was trained in.
         action_meanings: A names; index = action.
-        facts: its row, or what its checkpoint says.
+        facts: its row, or the facts that its checkpoint holds.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Other people's checkpoints -> networks of the registry, with the facts that come with them.
+"""Build networks of the registry from other people's checkpoints, and say what is known of them.
 
 A network is recognised by the names and shapes of its parameters, so the name of the file says
 nothing. A state dict does not say what its agent was trained to read, nor under which settings:
@@ -56,7 +56,7 @@ NATURE_PREPROCESSING = {(4, 84): "area84-stack4", (1, 84): "area84", (1, 80): "l
 
 @dataclass(frozen=True)
 class Family:
-    """What is known about all checkpoints of one origin.
+    """The facts that all checkpoints of one origin share.
 
     Attributes:
         origin: whose code trained them.
@@ -137,7 +137,7 @@ def network_from_state_dict(
         layers = (family for family in NATURE_LAYERS if f"{_first(family)}.weight" in state)
         if (family := next(layers, None)) is None:
             raise ValueError(f"parameters of an unknown network: {some(state)}")
-        recognise, state = _nature_network, _rename(_own(state), NATURE_LAYERS[family])
+        recognise, state = _nature_network, _rename(_without_copies(state), NATURE_LAYERS[family])
     missing = {"conv1.weight", "actor_linear.weight"} - state.keys()
     if missing or state["actor_linear.weight"].ndim != 2:
         raise ValueError(f"a network without an actor: {some(state)}")
@@ -179,7 +179,7 @@ def _nature_network(state: dict) -> tuple[str, dict, str]:
     return architecture, arguments, NATURE_PREPROCESSING[channels, side]
 
 
-def _own(state: dict) -> dict:
+def _without_copies(state: dict) -> dict:
     """Drop the copies that Stable-Baselines3 keeps: target network, extractor per head."""
     for head in ("pi_", "vf_"):
         for name in [name for name in state if name.startswith(f"{head}features_extractor.")]:

@@ -1,8 +1,8 @@
-"""Checkpoint file -> named arrays. Nothing in a file is ever executed, and nothing is trusted.
+"""Read named arrays from a checkpoint file, without running code from it or trusting its sizes.
 
-`torch.load`, even with `weights_only=True`, believes the sizes that a file states; a checkpoint
-from a stranger may crash it or fill the memory. A state dict needs so little of the pickle format
-that it is read here: the opcodes that `torch.save` writes, on a stack of plain data.
+`torch.load`, even with `weights_only=True`, believes the sizes that a file states, so a hostile
+checkpoint may crash it or fill the memory. A state dict uses only a few steps of the pickle format.
+This module implements these steps and refuses every other one.
 """
 
 import functools
@@ -53,7 +53,7 @@ DTYPES = {
 
 
 class Refused(ValueError):
-    """What the checks below find; any other exception means that the file is damaged."""
+    """A check below refused the file; any other exception means that the file is damaged."""
 
 
 class NoStateDict(Refused):
@@ -78,7 +78,7 @@ class TensorRecord(NamedTuple):
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Read a checkpoint; the format is told by the content, not by the name.
+    """Read a checkpoint; its content decides on the format, whatever its name.
 
     Args:
         path: of a file that `torch.save`, Stable-Baselines3 or safetensors wrote.
@@ -90,7 +90,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
 
     Raises:
         FileNotFoundError: if there is no file at `path`.
-        ValueError: if it is not a checkpoint, or damaged, or too large; says what was found and
+        ValueError: if it is not a checkpoint, or damaged, or too large; names what was found and
             what is accepted. Memory stays below a few times `MAX_BYTES`, whatever the file says.
     """
     path = Path(path)
@@ -164,7 +164,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 
 def _plain_facts(archive: zipfile.ZipFile) -> dict:
-    """Read what Stable-Baselines3's `data` tells as plain JSON; its pickled fields stay text."""
+    """Read the plain numbers of Stable-Baselines3's `data`, which is JSON; never its pickles."""
     if "data" not in archive.namelist() or archive.getinfo("data").file_size > MAX_JSON:
         return {}
     data = json.loads(_member(archive, "data"))
@@ -187,7 +187,7 @@ def _read_torch_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
 
 def _read_legacy(data: bytes) -> dict[str, np.ndarray]:
-    """Read what torch wrote before 1.6: five pickles, then each storage behind its length."""
+    """Read the format of torch before 1.6: five pickles, then each storage after its length."""
     stream = io.BytesIO(data)
     _, _, _, state, keys = (_parse_pickle(stream) for _ in range(5))
     places, position = {}, stream.tell()
@@ -286,8 +286,7 @@ LITERALS = (*INTEGERS, "BINFLOAT", "BINUNICODE", "BINSTRING", "SHORT_BINSTRING")
 def _parse_pickle(stream: io.BytesIO):
     """Read one pickle of plain data and tensors; leave the stream behind its end.
 
-    Of all names that a pickle may mention, only those of `NAMES` exist here: the types of storages
-    and the three functions above.
+    A pickle may name only the entries of `NAMES`: the types of storages and the functions above.
     """
     stack, marks, memo = [], [], {}
 
