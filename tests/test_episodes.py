@@ -14,7 +14,7 @@ from atarilens.measures.controls import (
 )
 from atarilens.measures.courses import around_events
 from atarilens.measures.intervals import intervals
-from atarilens.measures.verdicts import contrast, joint_verdict, verdict
+from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
 
 EPISODE = np.array([0] * 10 + [1] * 30)
 
@@ -62,6 +62,7 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
         "low": 1.0,
         "high": 2.5,
         "episodes": 3,
+        "outcome": "holds",
         "holds": True,
     }
     assert verdict(wide) == (
@@ -69,17 +70,27 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
     )
     few = contrast(values[:2], controls[:2], lambda d: (d.min(), d.max()))
     assert not few["holds"]
-    assert verdict(few).startswith("cannot be judged from fewer than 3 episodes (2.50")
-    joint = {"one": wide, "two": wide | {"holds": False}}
-    assert (
-        joint_verdict(joint) == "does not hold (2.67; against one 0.83: yes, two 0.83: no; n = 3)"
-    )
-    assert joint_verdict({"one": wide}) == "holds (2.67; against one 0.83: yes; n = 3)"
-    assert joint_verdict({"one": few}).startswith("cannot be judged from fewer than 3 episodes")
+    assert verdict(few).startswith("undecided (2.50")
+    assert joint_outcome({"one": wide, "two": few}) == "undecided"
+    assert joint_outcome({"one": wide, "two": wide}) == "holds"
+    lines = what_came_out({"one": wide, "two": few}, "Pong").splitlines()
+    assert lines[0] == "Pong: undecided"
+    assert lines[1] == f"  against one: {verdict(wide)}"
     with pytest.raises(ValueError, match="no episode has both measures"):
         contrast(values[3:], controls[3:], lambda d: (d.min(), d.max()))
-    assert not contrast(controls, values, lambda d: (d.min(), d.max()))["holds"]
-    assert not contrast(values, values, lambda d: (d.min(), d.max()))["holds"]
+    assert contrast(controls, values, lambda d: (d.min(), d.max()))["outcome"] == "reversed"
+    assert contrast(values, values, lambda d: (d.min(), d.max()))["outcome"] == "absent"
+
+
+def test_absent_needs_an_interval_within_the_margin_and_undecided_is_the_rest():
+    assert outcome(0.01, 3, episodes=3) == "holds"
+    assert outcome(-3, -0.01, episodes=3) == "reversed"
+    assert outcome(-0.4, 0.4, episodes=3) == "absent"
+    assert outcome(-0.4, 0.6, episodes=3) == "undecided"
+    assert outcome(-0.4, 0.4, episodes=3, margin=0.3) == "undecided"
+    assert outcome(-0.4, 0.4, episodes=3, margin=None) == "undecided"
+    assert outcome(0.01, 3, episodes=2) == "undecided"
+    assert outcome(np.nan, np.nan, episodes=1) == "undecided"
 
 
 def test_curves_are_averaged_around_the_events_of_each_episode():

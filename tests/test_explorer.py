@@ -21,7 +21,7 @@ from atarilens.apps.explorer import (
 )
 from atarilens.apps.explorer import page as page_module
 from atarilens.measures.attention import attention_by_object
-from atarilens.play.inference import watch
+from atarilens.play.inference import seen_by
 from atarilens.play.trajectories import save_replay
 from atarilens.saliency import jacobian_saliency, perturbation_saliency
 from atarilens.views import common_gain, overlay
@@ -177,7 +177,7 @@ def test_another_agent_sees_the_same_screens_with_a_memory_of_their_own(
     both = Exploration(untrained_agent, short_trajectory, {"louder": louder_agent})
     agent, seen = both.seen_by("louder")
     assert agent is louder_agent
-    expected = watch(short_trajectory, louder_agent)
+    expected = seen_by(short_trajectory, louder_agent)
     np.testing.assert_array_equal(seen.memory, expected.memory)
     theirs, own = (both.explain(name, STEP, Knobs()) for name in ("louder", "untrained-pong"))
     assert theirs.value != own.value

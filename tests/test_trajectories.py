@@ -188,7 +188,7 @@ def test_hints_show_the_experts_action_on_the_unhinted_screen(untrained_agent, k
     assert trajectory.episode[-1] >= 1
 
 
-def test_another_agent_watches_with_its_own_memory(tmp_path, untrained_agent):
+def test_another_agent_reads_the_screens_with_its_own_memory(tmp_path, untrained_agent):
     settings = replace(untrained_agent.settings, max_frames=120)
     trajectory = rollout(untrained_agent, seed=2, max_steps=40, settings=settings)
     path = save_replay(trajectory, tmp_path / "a.npz")
@@ -196,22 +196,22 @@ def test_another_agent_watches_with_its_own_memory(tmp_path, untrained_agent):
     other = agent_from_module(
         type(untrained_agent.network)(6, cell="gru"), game="pong", preprocessing="luma80"
     )
-    watched = replay(path, agent=other)
-    assert watched.memory.shape == (40, 1, 256)
+    seen = replay(path, agent=other)
+    assert seen.memory.shape == (40, 1, 256)
     for name in (*HASHED, "observations", "actions", "episode", "terminated", "truncated"):
-        assert np.array_equal(getattr(watched, name), getattr(trajectory, name)), name
-    assert abs(watched.action_logits - trajectory.action_logits).max() > 1e-4
-    assert_invariant(other, watched)
+        assert np.array_equal(getattr(seen, name), getattr(trajectory, name)), name
+    assert abs(seen.action_logits - trajectory.action_logits).max() > 1e-4
+    assert_invariant(other, seen)
     memory = torch.zeros(1, 1, 256)
     for t in range(40):
         if t and trajectory.episode[t] != trajectory.episode[t - 1]:
             memory = torch.zeros(1, 1, 256)
-        np.testing.assert_allclose(watched.memory[t], memory[0], atol=1e-6)
+        np.testing.assert_allclose(seen.memory[t], memory[0], atol=1e-6)
         with torch.no_grad():
-            _, _, memory = other.network(torch.from_numpy(watched.observations[t])[None], memory)
-    assert watched.origin["watched_by"] == "module"
-    with pytest.raises(ValueError, match="of agent 'untrained-pong' was watched by 'module'"):
-        save_replay(watched, tmp_path / "b.npz")
+            _, _, memory = other.network(torch.from_numpy(seen.observations[t])[None], memory)
+    assert seen.origin["watched_by"] == "module"
+    with pytest.raises(ValueError, match="of agent 'untrained-pong' is as 'module' sees it"):
+        save_replay(seen, tmp_path / "b.npz")
 
 
 class FourScreens(nn.Module):
@@ -274,7 +274,7 @@ def test_errors_say_what_was_received(untrained_agent, short_trajectory, tmp_pat
         replay(path, agent=breakout)
 
 
-def test_a_checkpoint_that_does_not_name_its_game_can_watch_a_replay(short_trajectory, tmp_path):
+def test_a_checkpoint_that_does_not_name_its_game_can_read_a_replay(short_trajectory, tmp_path):
     path = save_replay(short_trajectory, tmp_path / "short.npz")
     checkpoint = tmp_path / "model.tar"
     torch.save(load_agent("untrained-pong").network.state_dict(), checkpoint)

@@ -230,19 +230,3 @@ def test_motion_arrow_starts_at_the_object_and_points_where_it_goes():
     assert end == pytest.approx((108, 59))
     assert views.motion_arrow(box, box) is None
     assert views.motion_arrow(box, np.zeros((0, 4))) is None
-
-
-def test_what_came_out_tells_not_shown_from_reversed():
-    test = {"mean": 2.0, "control": 1.0, "difference": 1.0, "low": 0.5, "high": 1.5}
-    test |= {"episodes": 4, "holds": True}
-    tests = {
-        "chance": test,
-        "noise": test | {"low": -0.5, "holds": False},
-        "opposite": test | {"difference": -1.0, "low": -1.5, "high": -0.5, "holds": False},
-        "one game": test | {"low": np.nan, "high": np.nan, "episodes": 1, "holds": False},
-    }
-    first, *lines = views.what_came_out(tests, "Pong").splitlines()
-    assert first == "Pong holds against 1 of 4 controls:"
-    words = ["holds", "not shown", "reversed", "cannot be judged"]
-    for line, word, name in zip(lines, words, tests, strict=True):
-        assert line.startswith(f"  {word} against {name} (2.00 against 1.00; difference ")

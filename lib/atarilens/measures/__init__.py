@@ -59,7 +59,7 @@ from atarilens.measures.multiple_tests import (
     joint_p_value,
     p_value,
 )
-from atarilens.measures.verdicts import contrast, joint_verdict, verdict, what_came_out
+from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
 
 __all__ = [
     "Absence",
@@ -92,8 +92,8 @@ __all__ = [
     "image_change",
     "insertion_curve",
     "intervals",
+    "joint_outcome",
     "joint_p_value",
-    "joint_verdict",
     "kl_divergence",
     "map_similarity",
     "mean_difference",
@@ -101,6 +101,7 @@ __all__ = [
     "nss",
     "other_fixations",
     "other_times",
+    "outcome",
     "p_value",
     "painted_over",
     "pasted",

@@ -1,4 +1,4 @@
-"""Numbers per whole episode, and the controls that every claim about them needs."""
+"""Choose steps, and make the controls that a claim must beat."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,9 +13,8 @@ def spread_steps(episode: np.ndarray, count: int) -> np.ndarray:
         count: number of steps; every episode gets at least two.
 
     Returns:
-        `[n]` int, increasing. Of an episode with more steps than its share neither the first nor
-        the last is among them; an episode of a single step, of which there is no other time, is
-        left out unless it is the only one.
+        `[n]` int, increasing. An episode of a single step has no other time (see `other_times`)
+        and is left out, unless it is the only one.
     """
     chosen = []
     numbers, lengths = np.unique(episode, return_counts=True)
@@ -27,13 +26,13 @@ def spread_steps(episode: np.ndarray, count: int) -> np.ndarray:
 
 
 def apart(boxes: Mapping, name: str, other: str, distance: float = 10.0) -> dict:
-    """Leave out the boxes of one object that are near to another object: a spot covers both.
+    """Leave out the boxes of one object near another object: one blurred spot covers both.
 
     Args:
         boxes: object -> `[n, 4]`, in observation pixels.
         name: of the object whose boxes are left out.
         other: of the object that they must be apart from.
-        distance: px, between the edges of two boxes, from which on they are.
+        distance: px between the edges of two boxes; nearer ones are left out.
     """
     kept = []
     for box in boxes.get(name, ()):
@@ -50,13 +49,14 @@ def apart(boxes: Mapping, name: str, other: str, distance: float = 10.0) -> dict
 
 
 def other_times(boxes: Sequence[Mapping], episode: np.ndarray) -> list[Mapping]:
-    """Give every step the boxes of another: half of its episode later, round to its start.
+    """Pair each step with the boxes half an episode later, wrapping around.
 
-    The control for attention: a map may lie on an object merely because the object is often there.
+    This is a control for attention: a map may lie on an object merely because both are often at
+    the same place.
 
     Args:
         boxes: n dicts of boxes.
-        episode: `[n]` int, which episode each belongs to; at least two steps of each.
+        episode: `[n]` int, which episode each belongs to.
 
     Raises:
         ValueError: if an episode has a single step, which has no other time.
@@ -72,14 +72,14 @@ def other_times(boxes: Sequence[Mapping], episode: np.ndarray) -> list[Mapping]:
 
 
 def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
-    """Move every event by half of its episode (and round to its start): the control for timing.
+    """Move each event by half an episode, wrapping around: a control for timing.
 
     Args:
         events: `[n]` int, steps.
         episode: `[T]` int.
 
     Returns:
-        `[n]` int, the place of each event, in the order of the events.
+        `[n]` int, steps, in the order of the events.
     """
     moved = events.copy()
     for number in np.unique(episode[events]):
@@ -91,10 +91,10 @@ def elsewhere(events: np.ndarray, episode: np.ndarray) -> np.ndarray:
 def different_episodes(
     frames: np.ndarray, episode: np.ndarray, most_shared: float = 0.9
 ) -> np.ndarray:
-    """Return the episodes that are not copies: whose screens have not, but for a few, been seen.
+    """Return the episodes that do not repeat earlier ones.
 
     A greedy agent in a deterministic game plays the same game again and again, perhaps a step
-    later; copies of one game are not evidence of their own.
+    later; such copies are no additional evidence.
 
     Args:
         frames: `[T, ...]` uint8, the screens.

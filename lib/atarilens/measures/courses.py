@@ -6,18 +6,18 @@ import numpy as np
 def around_events(
     values: np.ndarray, events: np.ndarray, episode: np.ndarray, window: int
 ) -> np.ndarray:
-    """Average a curve around events, each episode by itself and over its own mean.
+    """Average a curve around events within each episode, in units of the episode's mean.
 
     Args:
         values: `[T]`, for example the memory's saliency.
-        events: `[n]` int, steps. Events closer to an end of their episode than the window are
-            left out.
+        events: `[n]` int, steps. An event nearer to an end of its episode than the window is left
+            out.
         episode: `[T]` int.
         window: steps before and after.
 
     Returns:
-        `[E, 2 * window + 1]` float64, a row per episode, NaN where it has no such event; column
-        `window` is the event itself; 1 is the episode's mean.
+        `[E, 2 * window + 1]` float64, a row per episode, all NaN if it has no such event. Column
+        `window` is the event itself.
     """
     numbers = np.unique(episode)
     table = np.full((len(numbers), 2 * window + 1), np.nan)

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-ENOUGH_TO_RESAMPLE = 20  # episodes, of which the bootstrap comes near to its level
+ENOUGH_TO_RESAMPLE = 20  # episodes from which on the bootstrap's coverage is near its level
 BOOTSTRAP_SEED = 0
 RESAMPLES = 10_000
 
 
 def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float]:
-    """Return an interval of the mean that holds for few episodes, too.
+    """Return an interval of the mean that covers it as often as it says, for few episodes too.
 
-    Twenty or more: the percentile bootstrap. Fewer: Student's t, because the bootstrap of few
-    values is too narrow (of normal data it covers the mean in 71 % of cases at n = 3, 89 % at 12).
+    From twenty values on it is the percentile bootstrap; for fewer it is Student's t, because the
+    bootstrap is then too narrow (for normal data it covers the mean in 71 % of cases at n = 3, in
+    89 % at n = 12).
 
     Args:
         values: `[n]`, one per episode: episodes are independent, frames are not.
@@ -84,8 +85,8 @@ class Equivalence:
     Attributes:
         ratio: mean of the one over mean of the other.
         interval: 90 % bootstrap interval of the ratio.
-        equivalent: the interval lies within the margin.
-        different: the interval lies outside the margin as a whole. Neither may be so.
+        equivalent: whether the interval lies within the margin.
+        different: whether the whole interval lies outside the margin.
     """
 
     ratio: float
@@ -101,15 +102,15 @@ def equivalence_test(
     *,
     margin: float = 0.15,
 ) -> Equivalence:
-    """Test whether two mean scores are the same but for a margin: two one-sided tests at 5 %.
+    """Test whether two mean scores differ by less than a margin: two one-sided tests at 5 %.
 
-    They are equivalent where the 90 % interval of the ratio of the means lies strictly between
-    1 - margin and 1 + margin (Schuirmann 1987, by bootstrap). Not to be so is no proof of a
-    difference: with few episodes neither can be shown.
+    They are equivalent if the 90 % interval of the ratio of the means lies strictly between
+    1 - margin and 1 + margin (Schuirmann 1987, by bootstrap). Two means can be neither equivalent
+    nor different: few episodes cannot tell.
 
     Args:
         values: `[n]`, one per episode.
-        others: `[m]`, one per episode; what is compared with.
+        others: `[m]`, one per episode: the denominator.
         generator: draws the resamples; by default one of a fixed seed.
         margin: relative.
 
@@ -148,7 +149,7 @@ def _interval(statistics: np.ndarray, level: float) -> tuple[float, float]:
 
 def intervals(
     conditions: Mapping[str, Mapping[str, np.ndarray]],
-    interval: Callable[[np.ndarray], tuple],
+    interval: Callable[[np.ndarray], tuple] = mean_interval,
 ) -> dict[str, dict[str, tuple]]:
     """Return the interval of the mean of each entry condition -> object -> `[E]`, NaN left out."""
     return {

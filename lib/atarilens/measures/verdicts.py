@@ -1,63 +1,60 @@
-"""What came out of the tests of a claim, in lines that are true whichever way it came out."""
+"""Compare a measure with its controls, and name the outcome in one vocabulary.
 
-from collections.abc import Callable, Collection, Mapping
+| word      | meaning of the 95 % interval of the difference, n >= 3 episodes                  |
+|-----------|----------------------------------------------------------------------------------|
+| holds     | it lies above 0                                                                  |
+| reversed  | it lies below 0: the control has more                                            |
+| absent    | it holds 0 and lies within the margin: a difference that matters is ruled out    |
+| undecided | anything else, and fewer than 3 episodes: these games cannot tell                |
+"""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from atarilens.measures.intervals import mean_interval
+
 FEWEST = 3  # episodes that a claim needs: an interval over one or two of them says nothing
+NSS_MARGIN = 0.5  # a difference of NSS within it is called absent
 
 
-def what_came_out(tests: Mapping[str, Mapping], claim: str = "The claim") -> str:
-    """Say control by control whether a claim holds, is not shown, or is reversed.
-
-    *Not shown*: the interval of the difference has 0 in it. *Reversed*: all of it is below 0, the
-    control has more. Neither is a success of the claim; only the second is evidence against it.
+def outcome(low: float, high: float, episodes: int, margin: float | None = NSS_MARGIN) -> str:
+    """Name what an interval of a difference says: holds, reversed, absent or undecided.
 
     Args:
-        tests: control -> what `episodes.contrast` found against it.
-        claim: what the first line calls it.
-
-    Returns:
-        A line that counts, and a line per control.
-
-    Example:
-        >>> test = {"mean": 7.1, "control": 7.0, "difference": 0.1, "low": -1, "high": 1.2}
-        >>> print(what_came_out({"chance": test | {"episodes": 4, "holds": False}}))
-        The claim holds against 0 of 1 controls:
-          not shown against chance (7.10 against 7.00; difference 0.10, -1.00 to 1.20; n = 4)
+        low: lower end of the interval; may be NaN for a single episode.
+        high: upper end.
+        episodes: how many the interval is over.
+        margin: largest difference that does not matter, in the unit of the measure; None if no
+            such margin was stated, so that nothing is called absent.
     """
-    held = sum(test["holds"] for test in tests.values())
-    lines = [f"{claim} holds against {held} of {len(tests)} controls:"]
-    for name, test in tests.items():
-        if test["episodes"] < FEWEST:
-            word = "cannot be judged"
-        elif test["holds"]:
-            word = "holds"
-        else:
-            word = "reversed" if test["high"] < 0 else "not shown"
-        means = f"{test['mean']:.2f} against {test['control']:.2f}"
-        difference = f"{test['difference']:.2f}, {test['low']:.2f} to {test['high']:.2f}"
-        lines.append(
-            f"  {word} against {name} ({means}; difference {difference}; n = {test['episodes']})"
-        )
-    return "\n".join(lines)
+    if episodes < FEWEST:
+        return "undecided"
+    if low > 0:
+        return "holds"
+    if high < 0:
+        return "reversed"
+    within = margin is not None and -margin < low and high < margin
+    return "absent" if within else "undecided"
 
 
 def contrast(
-    values: np.ndarray, controls: np.ndarray, interval: Callable[[np.ndarray], tuple]
-) -> dict[str, float | bool]:
+    values: np.ndarray,
+    controls: np.ndarray,
+    interval: Callable[[np.ndarray], tuple] = mean_interval,
+    margin: float | None = NSS_MARGIN,
+) -> dict[str, float | bool | str]:
     """Compare two measures of the same episodes.
 
     Args:
-        values: `[E]`, NaN where an episode has none.
+        values: `[E]`, NaN if an episode has none.
         controls: `[E]`, of the same episodes.
-        interval: gives (low, high) of the mean of `[n]` values, for example
-            `evaluation.mean_interval`.
+        interval: gives (low, high) of the mean of `[n]` values.
+        margin: of `outcome`.
 
     Returns:
-        "mean" and "control" (means over the episodes that have both), "difference", "low" and
-        "high" of its interval, "episodes", and "holds": whether the whole interval is above 0, for
-        which at least three episodes are needed.
+        "mean" and "control" (means over the episodes that have both), "difference" with the "low"
+        and "high" end of its interval, "episodes", the word of "outcome", and "holds" (bool).
 
     Raises:
         ValueError: if no episode has both.
@@ -65,47 +62,53 @@ def contrast(
     both = np.isfinite(values) & np.isfinite(controls)
     if not both.any():
         raise ValueError("no episode has both measures: use more steps or more episodes")
-    difference = values[both] - controls[both]
+    difference, episodes = values[both] - controls[both], int(both.sum())
     low, high = interval(difference)
+    word = outcome(low, high, episodes, margin)
     return {
         "mean": float(values[both].mean()),
         "control": float(controls[both].mean()),
         "difference": float(difference.mean()),
         "low": float(low),
         "high": float(high),
-        "episodes": int(both.sum()),
-        "holds": bool(low > 0 and both.sum() >= FEWEST),
+        "episodes": episodes,
+        "outcome": word,
+        "holds": word == "holds",
     }
 
 
 def verdict(test: Mapping) -> str:
-    """Say what `contrast` found: "holds (0.61 against 0.02, difference 0.59, 95 % interval ...".
+    """Say what `contrast` found, in a line.
 
-    Args:
-        test: of `contrast`.
+    Example:
+        >>> test = {"mean": 7.1, "control": 7.0, "difference": 0.1, "low": -1, "high": 1.2}
+        >>> verdict(test | {"episodes": 4, "outcome": "undecided"})
+        'undecided (7.10 against 7.00; difference 0.10, 95 % interval -1.00 to 1.20, n = 4)'
     """
     return (
-        f"{_word([test])} ({test['mean']:.2f} against {test['control']:.2f}; difference "
+        f"{test['outcome']} ({test['mean']:.2f} against {test['control']:.2f}; difference "
         f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
         f"n = {test['episodes']})"
     )
 
 
-def joint_verdict(tests: Mapping[str, Mapping]) -> str:
-    """Say whether a claim holds against every control: "holds (1.30; against elsewhere 0.97: yes".
+def joint_outcome(tests: Mapping[str, Mapping]) -> str:
+    """Name the outcome of a claim against all its controls: it holds only against every one.
+
+    A claim that does not hold is reversed, absent or undecided as its worst control says, in this
+    order.
+    """
+    found = {test["outcome"] for test in tests.values()}
+    order = ("reversed", "absent", "undecided", "holds")
+    return next(word for word in order if word in found)
+
+
+def what_came_out(tests: Mapping[str, Mapping], claim: str = "The claim") -> str:
+    """Say in a line what a claim came to, and below it what it came to against each control.
 
     Args:
-        tests: control -> what `contrast` found against it, of the same measure.
+        tests: control -> what `contrast` found against it.
+        claim: what the first line calls it.
     """
-    found = ", ".join(
-        f"{name} {test['control']:.2f}: {'yes' if test['holds'] else 'no'}"
-        for name, test in tests.items()
-    )
-    mean, episodes = (next(iter(tests.values()))[key] for key in ("mean", "episodes"))
-    return f"{_word(tests.values())} ({mean:.2f}; against {found}; n = {episodes})"
-
-
-def _word(tests: Collection[Mapping]) -> str:
-    if any(test["episodes"] < FEWEST for test in tests):
-        return f"cannot be judged from fewer than {FEWEST} episodes"
-    return "holds" if all(test["holds"] for test in tests) else "does not hold"
+    lines = [f"  against {name}: {verdict(test)}" for name, test in tests.items()]
+    return "\n".join([f"{claim}: {joint_outcome(tests)}", *lines])

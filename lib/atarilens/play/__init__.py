@@ -1,8 +1,8 @@
 """Let agents play, re-create their play exactly, and score it."""
 
-from atarilens.play.inference import watch
+from atarilens.play.inference import Stream, run_network, seen_by
 from atarilens.play.obedience import follows_random_hint
-from atarilens.play.rollouts import replay, rollout
+from atarilens.play.rollouts import games_of, open_games, replay, rollout
 from atarilens.play.scores import Scores, evaluate, read_scores, write_scores
 from atarilens.play.trajectories import (
     Trajectory,
@@ -14,16 +14,20 @@ from atarilens.play.trajectories import (
 
 __all__ = [
     "Scores",
+    "Stream",
     "Trajectory",
     "evaluate",
     "follows_random_hint",
+    "games_of",
     "load_replay",
     "load_trajectory",
+    "open_games",
     "read_scores",
     "replay",
     "rollout",
+    "run_network",
     "save_replay",
     "save_trajectory",
-    "watch",
+    "seen_by",
     "write_scores",
 ]

@@ -1,4 +1,4 @@
-"""What an agent makes of screens: it looks, reads, remembers and thinks, whoever is playing."""
+"""Run an agent's network over screens, with its own memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,19 +13,20 @@ from atarilens.saliency.calling import has_parts
 ENCODED = 32  # observations that go through the convolutions at once: they stay in the cache
 
 
-class Watcher:
-    """One agent in front of one stream of screens: what it stacks, reads and remembers.
+class Stream:
+    """One agent reading one stream of screens, with the screens it stacks and its own memory.
 
     Attributes:
-        observation: `[C, H, W]` float32, of the last screen shown.
-        memory: `[k, M]` float32; after `look` the one that enters the step, after `think` the next.
+        observation: `[C, H, W]` float32, of the last screen read.
+        memory: `[k, M]` float32. `read` leaves the memory that enters the step; `run_network`
+            replaces it by the memory that leaves the step.
     """
 
     def __init__(self, agent: Agent):
         self.agent = agent
 
-    def look(self, screen: np.ndarray, start: bool) -> None:
-        """Show `[210, 160, 3]` uint8; at the start of an episode everything before is forgotten."""
+    def read(self, screen: np.ndarray, start: bool) -> None:
+        """Read `[210, 160, 3]` uint8; at an episode's start, forget what came before."""
         count = self.agent.preprocessing.screens
         if start:
             self.memory = self.agent.initial_memory()
@@ -35,30 +36,31 @@ class Watcher:
         self.observation = self.agent.preprocess(screen if count == 1 else np.stack(self.recent))
 
 
-def think(watchers: Sequence[Watcher]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Run the network once for all watchers of one agent, and move their memories on.
+def run_network(streams: Sequence[Stream]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Run the network once for all streams of one agent, and step their memories.
 
     Returns:
         action_logits `[B, A]` float32, and values `[B]` float32 or None.
     """
-    observation = torch.from_numpy(np.stack([watcher.observation for watcher in watchers]))
-    memory = torch.from_numpy(np.stack([watcher.memory for watcher in watchers]))
+    observation = torch.from_numpy(np.stack([stream.observation for stream in streams]))
+    memory = torch.from_numpy(np.stack([stream.memory for stream in streams]))
     with torch.inference_mode():
-        action_logits, value, memory = watchers[0].agent.network(observation, memory)
-    for watcher, after in zip(watchers, memory.numpy(), strict=True):
-        watcher.memory = after
+        action_logits, value, memory = streams[0].agent.network(observation, memory)
+    for stream, after in zip(streams, memory.numpy(), strict=True):
+        stream.memory = after
     return action_logits.numpy(), None if value is None else value.numpy()
 
 
-def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
-    """Show the screens of a trajectory to an agent, which keeps a memory of its own.
+def seen_by(trajectory: Trajectory, agent: Agent) -> Trajectory:
+    """Return the trajectory as another agent's network sees it, with a memory of its own.
 
-    Equal to `trajectories.replay(..., agent)`, bit for bit, without playing again. The screens are
-    shared, not copied, and so are the observations where this agent makes the same of them.
+    Screens, actions and rewards stay the player's; observations, memory, logits and values are the
+    other agent's. The result equals `replay(..., agent)` bit for bit, without playing again, and
+    shares the screens, and the observations too if both agents read the screens alike.
 
     Args:
-        trajectory: from the first screen of an episode on.
-        agent: whose network watches; it decides nothing, actions stay the player's.
+        trajectory: must begin with the first screen of an episode.
+        agent: whose network runs; it decides nothing.
 
     Raises:
         ValueError: if the agent plays another game.
@@ -67,76 +69,78 @@ def watch(trajectory: Trajectory, agent: Agent) -> Trajectory:
         raise ValueError(
             f"agent {agent.name!r} plays {agent.game}, the trajectory {trajectory.settings.game}"
         )
-    arrays = thoughts(agent, trajectory.frames, trajectory.episode, trajectory.observations)
+    arrays = read_episodes(agent, trajectory.frames, trajectory.episode, trajectory.observations)
     origin = trajectory.origin
     if agent.name != origin["agent"]:
         origin = origin | {"watched_by": agent.name}
     return replace(trajectory, **arrays, origin=origin)
 
 
-def thoughts(
+def read_episodes(
     agent: Agent, frames: np.ndarray, episode: np.ndarray, others: np.ndarray | None = None
-) -> dict:
-    """Show whole episodes to an agent, side by side: the arrays of what it reads and thinks.
+) -> dict[str, np.ndarray | None]:
+    """Run an agent over whole episodes side by side.
 
-    Equal, up to rounding, to `Watcher` and `think` step by step: what has no memory is computed for
-    many steps at once.
+    The result equals that of `Stream` and `run_network` step by step, up to rounding: the layers
+    without a memory run over many steps at once.
 
     Args:
-        agent: who watches.
+        agent: whose network runs.
         frames: `[T, 210, 160, 3]` uint8.
         episode: `[T]` int.
-        others: observations `[T, C, H, W]` of another agent, used as they are if they are equal.
+        others: observations `[T, C, H, W]` of another agent; returned as they are if this agent's
+            are equal.
 
     Returns:
-        The `observations`, `memory`, `action_logits` and `values` of a Trajectory.
+        The `observations`, `memory`, `action_logits` and `values` of a `Trajectory`.
     """
     lanes = sorted((np.flatnonzero(episode == e) for e in np.unique(episode)), key=len)[::-1]
-    observations = _look(agent, frames, lanes, others)
-    network, shown = agent.network, torch.from_numpy(observations)
-    split = has_parts(network)  # what has no memory is computed for many steps at once
-    seen = {"memory": np.empty((len(frames), *network.memory_shape), np.float32)}
+    observations = _observations(agent, frames, lanes, others)
+    network, inputs = agent.network, torch.from_numpy(observations)
+    split = has_parts(network)  # layers without a memory can run apart
+    outputs = {"memory": np.empty((len(frames), *network.memory_shape), np.float32)}
     memory = torch.zeros(len(lanes), *network.memory_shape)
     with torch.inference_mode():
         if split:
-            encodings = torch.cat([network.encode(part) for part in shown.split(ENCODED)])
+            encodings = torch.cat([network.encode(part) for part in inputs.split(ENCODED)])
             hidden = torch.empty(len(frames), network.memory_shape[1])
         for k in range(len(lanes[0])):
             at = [int(steps[k]) for steps in lanes if k < len(steps)]  # the longest come first
             memory = memory[: len(at)]
-            seen["memory"][at] = memory
+            outputs["memory"][at] = memory
             if split:
                 memory = network.recur(encodings[at], memory)
                 hidden[at] = memory[:, 0]
                 continue
-            action_logits, values, memory = network(shown[at], memory)
-            _keep(seen, at, action_logits=action_logits, values=values)
+            action_logits, values, memory = network(inputs[at], memory)
+            _write(outputs, at, action_logits=action_logits, values=values)
         if split:
             action_logits, values = network.heads(hidden)
-            seen |= {"action_logits": action_logits.numpy(), "values": values.numpy()}
-    return {"values": None, "observations": observations} | seen
+            outputs |= {"action_logits": action_logits.numpy(), "values": values.numpy()}
+    return {"values": None, "observations": observations} | outputs
 
 
-def _look(agent: Agent, frames, lanes, others) -> np.ndarray:
-    """Return the observations `[T, C, H, W]` of an agent: `others` if they are the same."""
-    observations, watcher = others, Watcher(agent)
+def _observations(agent: Agent, frames, lanes, others) -> np.ndarray:
+    """Return the observations `[T, C, H, W]` of an agent: `others` itself if they are equal."""
+    observations, stream = others, Stream(agent)
     for steps in lanes:
         for t in steps:
-            watcher.look(frames[t], start=t == steps[0])
-            if observations is not None and np.array_equal(observations[t], watcher.observation):
+            stream.read(frames[t], start=t == steps[0])
+            if observations is not None and np.array_equal(observations[t], stream.observation):
                 continue
-            if observations is others:  # until now they were the same
-                observations = np.empty((len(frames), *watcher.observation.shape), np.float32)
+            if observations is others:  # the first difference: from here on, an array of our own
+                observations = np.empty((len(frames), *stream.observation.shape), np.float32)
                 if others is not None and others.shape == observations.shape:
                     observations[:] = others
-            observations[t] = watcher.observation
+            observations[t] = stream.observation
     return observations
 
 
-def _keep(seen: dict, at: list[int], **thought: torch.Tensor | None) -> None:
-    """Put `[B, ...]` into `[T, ...]`, made when they are first needed; None stays away."""
-    for name, found in thought.items():
-        if found is not None:
-            if name not in seen:
-                seen[name] = np.empty((len(seen["memory"]), *found.shape[1:]), np.float32)
-            seen[name][at] = found
+def _write(outputs: dict, at: list[int], **found: torch.Tensor | None) -> None:
+    """Write each `[B, ...]` into its `[T, ...]`, allocated at its first use; skip None."""
+    for name, values in found.items():
+        if values is not None:
+            if name not in outputs:
+                shape = (len(outputs["memory"]), *values.shape[1:])
+                outputs[name] = np.empty(shape, np.float32)
+            outputs[name][at] = values

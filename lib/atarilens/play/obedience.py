@@ -1,4 +1,4 @@
-"""The overfit study's causal question: does an agent do what a hint says, whatever it says?"""
+"""Measure whether an agent does what a hint says, whatever it says (the overfit study)."""
 
 import numpy as np
 import torch
@@ -10,10 +10,10 @@ from atarilens.games.hints import draw_hint
 def follows_random_hint(
     agent: Agent, frames: np.ndarray, memory: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Overwrite the hint of each screen by a random one and ask for the most probable action.
+    """Overwrite each screen's hint by a random one, and compare the likeliest action with it.
 
-    The mean is the hint-following rate: 1 / A by chance, and for an agent that ignores hints.
-    The memory that enters the step is left as it was.
+    The mean is the hint-following rate; an agent that ignores hints gets 1 / A. The memory that
+    enters the step stays as it was.
 
     Args:
         agent: of recurrent kind, reading one screen at a time.

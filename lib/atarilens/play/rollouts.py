@@ -1,8 +1,4 @@
-"""What happened, step by step: play an agent, and re-create its play exactly.
-
-Index t is the moment at which the agent decides. `rollout` plays; a trajectory is kept whole with
-`save_trajectory` (HDF5), or as a replay of some kilobytes, from which `replay` re-creates it.
-"""
+"""Play an agent, and re-create its play exactly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,32 +9,14 @@ from tqdm import tqdm
 
 from atarilens.agents import Agent, load_agent
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings, make_env
-from atarilens.play.inference import Watcher, think, thoughts
-from atarilens.play.trajectories import (
-    DTYPES,
-    Trajectory,
-    hashes,
-    load_replay,
-    load_trajectory,
-    save_replay,
-    save_trajectory,
-)
-
-__all__ = [
-    "Trajectory",
-    "load_replay",
-    "load_trajectory",
-    "replay",
-    "rollout",
-    "save_replay",
-    "save_trajectory",
-]
+from atarilens.play.inference import Stream, read_episodes, run_network, seen_by
+from atarilens.play.trajectories import DTYPES, Trajectory, hashes, load_replay
 
 
 def episode_generator(seed: int) -> np.random.Generator:
-    """Return the generator that draws the actions of the episode of this seed.
+    """Return the generator that draws the actions of one episode.
 
-    Its stream is another than the environment's, which is seeded with the integer alone.
+    Its stream differs from the environment's, which is seeded with the integer alone.
     """
     return np.random.default_rng([seed, 1])
 
@@ -58,10 +36,10 @@ def make_agent_env(agent: Agent, settings: EnvironmentSettings | None = None) ->
 
     Args:
         agent: who plays.
-        settings: by default its own.
+        settings: of the environment; by default the agent's own.
 
     Raises:
-        ValueError: if the settings are for another game or action set, or the expert is.
+        ValueError: if the settings, or the expert, have another game or other actions.
     """
     settings = settings or agent.settings
     if settings.game != agent.game:
@@ -77,12 +55,12 @@ def make_agent_env(agent: Agent, settings: EnvironmentSettings | None = None) ->
 
 
 def _expert(agent: Agent) -> Callable[[np.ndarray, bool], int]:
-    """Return what steps an expert beside the player: its likeliest action for each screen."""
-    watcher = Watcher(agent)
+    """Return a function that gives an expert's likeliest action for each screen."""
+    stream = Stream(agent)
 
     def act(screen: np.ndarray, start: bool) -> int:
-        watcher.look(screen, start)
-        return draw_action(think([watcher])[0][0], None)
+        stream.read(screen, start)
+        return draw_action(run_network([stream])[0][0], None)
 
     return act
 
@@ -97,19 +75,19 @@ def rollout(
     settings: EnvironmentSettings | None = None,
     progress: bool = False,
 ) -> Trajectory:
-    """Play an agent and keep everything it saw and thought.
+    """Play an agent and keep every screen, observation, memory and decision.
 
-    Episode e starts from seed + e, in the emulator, the no-ops and the draws of actions alike, so
-    that it is the same episode in every rollout and in `evaluate`.
+    The seed of episode e is seed + e, for the emulator, the no-ops and the draws of actions alike:
+    it is the same episode in every rollout and in `evaluate`.
 
     Args:
-        agent: who plays; its settings are used unless `settings` is given.
+        agent: who plays.
         seed: of the first episode, 0 or more.
-        max_steps: number of decisions T; where an episode ends before, the next one begins.
+        max_steps: number of decisions T; if an episode ends earlier, the next one begins.
         greedy: take the likeliest action; by default actions are drawn from the policy.
-        episodes: play so many whole episodes instead; `max_steps` then has no meaning. A step
-            takes 100 kB of memory.
-        settings: of the environment.
+        episodes: play this many whole episodes and ignore `max_steps`. A step takes 100 kB of
+            memory.
+        settings: of the environment; by default the agent's own.
         progress: show a bar.
 
     Returns:
@@ -117,7 +95,7 @@ def rollout(
         action_logits[t] and values[t] to 1e-5, whatever the batch.
 
     Raises:
-        ValueError: for a negative seed, no steps, or settings that do not fit the agent.
+        ValueError: if the seed is negative, there are no steps, or the settings do not fit.
     """
     length = None if episodes is not None else max_steps
     if seed < 0 or (episodes if length is None else length) < 1:
@@ -126,18 +104,18 @@ def rollout(
             f"max_steps {max_steps}, episodes {episodes}"
         )
     env = make_agent_env(agent, settings)
-    watcher, generator = Watcher(agent), None
+    stream, generator = Stream(agent), None
 
     def decide(screen: np.ndarray, step: int, episode: int, start: bool) -> tuple[int, dict]:
         nonlocal generator
         if start and not greedy:
             generator = episode_generator(seed + episode)
-        watcher.look(screen, start)
-        thought = {"observations": watcher.observation, "memory": watcher.memory}
-        action_logits, values = think([watcher])
-        thought["action_logits"] = action_logits[0]
-        thought["values"] = None if values is None else values[0]
-        return draw_action(action_logits[0], generator), thought
+        stream.read(screen, start)
+        read = {"observations": stream.observation, "memory": stream.memory}
+        action_logits, values = run_network([stream])
+        read["action_logits"] = action_logits[0]
+        read["values"] = None if values is None else values[0]
+        return draw_action(action_logits[0], generator), read
 
     origin = {
         "agent": agent.name,
@@ -157,10 +135,19 @@ def _run(
     episodes: int | None,
     progress: bool,
 ) -> tuple[dict, list[int]]:
-    """Play until `length` steps or `episodes` episodes are complete; no-ops as in the origin.
+    """Play until `length` steps or `episodes` episodes are complete, with the origin's no-ops.
+
+    Args:
+        env: the environment.
+        decide: gives the action for (screen, step, episode, whether it starts one), and further
+            arrays to keep of the step.
+        origin: its seed, and its no-ops if they were recorded.
+        length: steps to play, or None.
+        episodes: episodes to play, or None.
+        progress: show a bar.
 
     Returns:
-        The arrays of a trajectory (with what `decide` thought, if it tells), and the no-ops done.
+        The arrays of a trajectory, and the no-ops of each episode.
     """
     seed, recorded, noops = origin["seed"], origin.get("noops"), []
     kept, large = {}, {}
@@ -181,9 +168,9 @@ def _run(
                 "ram": info["ram"],
                 "hints": info.get("hint"),
             }
-            action, thought = decide(screen, step, episode, start)
+            action, read = decide(screen, step, episode, start)
             screen, reward, terminated, truncated, info = env.step(action)
-            moment |= thought | {
+            moment |= read | {
                 "actions": action,
                 "rewards": reward,
                 "terminated": terminated,
@@ -204,7 +191,7 @@ def _run(
 
 
 def _join(values: list, dtype: type) -> np.ndarray | None:
-    """Stack a list, giving its parts back to the system on the way: frames are large."""
+    """Stack a list, releasing its parts on the way: frames are large."""
     if values[0] is None:
         return None
     joined = np.empty((len(values), *np.shape(values[0])), dtype)
@@ -220,18 +207,18 @@ def replay(
 
     Args:
         name_or_path: a name in `data/replays`, or a path.
-        agent: whose network watches, with its OWN memory from the first screen of each episode;
-            by default the one that played. The actions stay the player's.
+        agent: whose network reads the screens, with its own memory (see `seen_by`); by default
+            the player. The actions stay the player's.
         progress: show a bar.
 
     Returns:
-        The trajectory; what the network thought is computed anew, episodes side by side, and
-        equals what it thought while playing up to rounding.
+        The trajectory. Logits, values and memory are computed anew, episodes side by side: they
+        equal those of the game up to rounding.
 
     Raises:
         FileNotFoundError: if there is no such replay, or no such agent.
-        ValueError: if the file is damaged, the agent plays another game, or what comes out is not
-            what was recorded.
+        ValueError: if the file is damaged, the agent plays another game, or the game that comes
+            out differs from the one recorded.
     """
     facts, actions, hints = load_replay(name_or_path)
     settings = EnvironmentSettings(**facts["settings"])
@@ -256,7 +243,7 @@ def replay(
         episodes=None,
         progress=progress,
     )
-    arrays |= thoughts(agent, arrays["frames"], arrays["episode"])
+    arrays |= read_episodes(agent, arrays["frames"], arrays["episode"])
     trajectory = Trajectory(**arrays, settings=settings, origin=origin)
     found = hashes(trajectory)
     if differing := [name for name in found if found[name] != facts["sha256"][name]]:
@@ -267,13 +254,52 @@ def replay(
     return trajectory
 
 
+def games_of(
+    agent: Agent, recording: str = "", *, seed: int = 0, max_steps: int = 500
+) -> Trajectory:
+    """Return an agent's recorded games, or play now if no recording is named.
+
+    Args:
+        agent: who plays.
+        recording: a name in `data/replays`, or a path; "" plays now.
+        seed: of the first episode played now.
+        max_steps: agent steps played now.
+    """
+    return replay(recording, agent) if recording else rollout(agent, seed, max_steps)
+
+
+def open_games(
+    agent: str, recording: str = "", *, game: str | None = None, seed: int = 0, max_steps: int = 500
+) -> tuple[Agent, Agent, Trajectory, Trajectory]:
+    """Load an agent, its games and its control, the untrained network of the game.
+
+    Args:
+        agent: a row of `data/agents`, or a checkpoint's path with its `game`.
+        recording: a name in `data/replays`, or a path; "" plays now.
+        game: of a checkpoint.
+        seed: of the first episode played now.
+        max_steps: agent steps played now.
+
+    Returns:
+        The agent, the untrained network, the agent's games, and the same games as the untrained
+        network sees them, with a memory of its own.
+    """
+    player = load_agent(agent, game=game)
+    control = load_agent(f"untrained-{player.game}")
+    trajectory = games_of(player, recording, seed=seed, max_steps=max_steps)
+    return player, control, trajectory, seen_by(trajectory, control)
+
+
 def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:
-    """Return an expert that repeats itself: one call per screen, terminal screens included."""
+    """Return an expert that repeats its recorded actions, one call per screen.
+
+    The environment also calls it for an episode's last screen, of which no action was recorded.
+    """
     step = 0
 
     def act(screen: np.ndarray, start: bool) -> int:
         nonlocal step
-        step += not start  # a terminal screen's call counts for the first screen that follows
+        step += not start  # the last screen of an episode and the next first one share a step
         return int(actions[min(step, len(actions) - 1)])
 
     return act

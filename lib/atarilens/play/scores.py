@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from atarilens import paths
 from atarilens.agents import Agent
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings
 from atarilens.measures.intervals import mean_interval
-from atarilens.play.inference import Watcher, think
+from atarilens.play.inference import Stream, run_network
 from atarilens.play.rollouts import draw_action, episode_generator, make_agent_env
 
 GROUP = 8  # episodes that share a batch and a thread; fixed, so that cores change no rounding
@@ -35,8 +36,8 @@ class Scores:
         seeds: `[n]` int64.
         returns: `[n]` float64, sum of the game's own (unclipped) rewards.
         lengths: `[n]` int64, decisions of the agent.
-        truncated: `[n]` bool: cut off by the settings' `max_frames`, its return is a lower bound.
-        greedy: the likeliest action was taken, not a drawn one.
+        truncated: `[n]` bool: cut off by the settings' `max_frames`; the return is a lower bound.
+        greedy: whether the likeliest action was taken, not a drawn one.
         settings: of the environment.
     """
 
@@ -71,10 +72,9 @@ def evaluate(
 ) -> Scores:
     """Play one whole episode from each of the seeds seed ... seed + episodes - 1.
 
-    Each has an environment of its own and is played to its end, so that short episodes are not
-    preferred. Eight play together, the network running once per step for those not yet over, and
-    each eight in a thread, as emulators and networks let go of Python's lock. An episode is the
-    same as that of `rollout` from its seed, up to the rounding of the network's batches.
+    Every episode is played to its end, so that short episodes are not preferred. Eight episodes
+    share a batch of the network, and a thread. An episode is the same as that of `rollout` from
+    its seed, up to the rounding of the network's batches.
 
     Args:
         agent: who plays.
@@ -85,7 +85,7 @@ def evaluate(
         progress: show a bar.
 
     Raises:
-        ValueError: for no episodes, a negative seed, or settings that do not fit the agent.
+        ValueError: if there are no episodes, the seed is negative, or the settings do not fit.
     """
     if episodes < 1 or seed < 0:
         raise ValueError(
@@ -100,7 +100,7 @@ def evaluate(
             players = [_Player(agent, settings, int(number), greedy) for number in group]
             playing = players
             while playing and not stopped.is_set():
-                action_logits, _ = think([player.watcher for player in playing])
+                action_logits, _ = run_network([player.stream for player in playing])
                 for player, logits in zip(playing, action_logits, strict=True):
                     player.act(logits)
                 bar.update(sum(player.over for player in playing))
@@ -135,36 +135,33 @@ class _Player:
 
     def __init__(self, agent: Agent, settings: EnvironmentSettings | None, seed: int, greedy: bool):
         self.env: AtariEnv = make_agent_env(agent, settings)
-        self.watcher = Watcher(agent)
+        self.stream = Stream(agent)
         self.generator = None if greedy else episode_generator(seed)
         self.total, self.steps, self.over, self.truncated = 0.0, 0, False, False
-        self.watcher.look(self.env.reset(seed=seed)[0], start=True)
+        self.stream.read(self.env.reset(seed=seed)[0], start=True)
 
     def act(self, action_logits: np.ndarray) -> None:
-        """Take one action and look at what follows."""
+        """Take one action and read the next screen."""
         action = draw_action(action_logits, self.generator)
         screen, reward, terminated, self.truncated, _ = self.env.step(action)
         self.total += reward
         self.steps += 1
         self.over = terminated or self.truncated
         if not self.over:
-            self.watcher.look(screen, start=False)
+            self.stream.read(screen, start=False)
 
 
 def write_scores(scores: Sequence[Scores], path: str | Path) -> Path:
-    """Write one CSV row per episode, for one or more evaluations; a file of this name is replaced.
+    """Write one CSV row per episode, for one or more evaluations; an older file is replaced.
 
     Args:
         scores: of one game.
-        path: folders are made; the file is written beside its place and then moved.
+        path: of the file; missing folders are made.
 
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with paths.whole_file(path) as beside, beside.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for one in scores:
@@ -173,18 +170,23 @@ def write_scores(scores: Sequence[Scores], path: str | Path) -> Path:
             for row in zip(one.seeds, one.returns, one.lengths, one.truncated, strict=True):
                 seed, total, steps, truncated = row
                 writer.writerow((one.agent, seed, f"{total:g}", steps, int(truncated), *last))
-    os.replace(partial, path)
-    return path
+    return Path(path)
 
 
-def read_scores(path: str | Path) -> list[dict]:
+def read_scores(name_or_path: str | Path) -> list[dict]:
     """Read the rows that `write_scores` wrote; numbers as numbers, flags as bool.
+
+    Args:
+        name_or_path: an agent's name in `data/scores`, or a path.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if a column is missing, or a value is no number.
     """
-    with Path(path).open(newline="") as file:
+    path = Path(name_or_path)
+    if not path.suffix and len(path.parts) == 1:
+        path = paths.SCORES / f"{path}.csv"
+    with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     kinds = dict.fromkeys(COLUMNS, str) | {
         **{"seed": int, "steps": int, "return": float, "repeat_action_probability": float},

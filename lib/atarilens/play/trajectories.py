@@ -1,12 +1,10 @@
-"""Trajectories, and how they are kept: whole (HDF5), or as a replay of some kilobytes.
+"""Trajectories, and their files: whole (HDF5), or as a replay of some kilobytes.
 
-Index t is the moment at which the agent decides. Both kinds of file are written beside their place
-and then moved: a file of its name is always complete.
+Index t is the moment at which the agent decides.
 """
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, fields
@@ -29,7 +27,7 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError)
 OPTIONAL = ("values", "hints")  # None where the network has no value, or there are no hints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory:
     """T decisions of an agent. Several episodes may follow one another.
 
@@ -48,8 +46,8 @@ class Trajectory:
         ram: `[T, 128]` uint8, of the emulator's last frame in frames[t].
         hints: `[T]` int64, the bright bar in frames[t], or None.
         settings: of the environment.
-        origin: plain data that re-create the run: agent, agent_sha256, seed, noops (per episode),
-            greedy, and watched_by where another agent's network looked at its screens.
+        origin: plain data that re-create the run: agent, agent_sha256, seed, noops (per episode)
+            and greedy; and watched_by, if another agent's network read the screens.
     """
 
     frames: np.ndarray
@@ -71,6 +69,26 @@ class Trajectory:
         """Return T."""
         return len(self.actions)
 
+    def __repr__(self) -> str:
+        """Say in a line what this is."""
+        games, origin = len(np.unique(self.episode)), self.origin
+        reader = f", as {origin['watched_by']} sees it" if "watched_by" in origin else ""
+        return (
+            f"<Trajectory of {origin['agent']}: {len(self)} steps of {self.settings.game}, "
+            f"{games} episode{'s' * (games != 1)}{reader}>"
+        )
+
+    def decision(self, t) -> tuple[np.ndarray, np.ndarray]:
+        """Return what entered the network: (observation, memory) of a step, or of several.
+
+        Example:
+            `perturbation_saliency(agent.network, *trajectory.decision(t))`
+
+        Args:
+            t: a step, a slice, or `[n]` int.
+        """
+        return self.observations[t], self.memory[t]
+
 
 ARRAYS = [field.name for field in fields(Trajectory) if field.name not in ("settings", "origin")]
 DTYPES = {
@@ -86,10 +104,7 @@ def save_trajectory(trajectory: Trajectory, path: str | Path) -> Path:
     Returns:
         The path.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w") as file:
+    with paths.whole_file(path) as beside, h5py.File(beside, "w") as file:
         file.attrs["format"] = TRAJECTORY_FORMAT
         file.attrs["settings"] = json.dumps(trajectory.settings.as_dict())
         file.attrs["origin"] = json.dumps(trajectory.origin)
@@ -102,8 +117,7 @@ def save_trajectory(trajectory: Trajectory, path: str | Path) -> Path:
                 chunks = (min(CHUNK, len(array)), *array.shape[1:])
                 layout = {"chunks": chunks, "compression": 4, "fletcher32": True}
             file.create_dataset(name, data=array, **layout)
-    os.replace(partial, path)
-    return path
+    return Path(path)
 
 
 def load_trajectory(path: str | Path) -> Trajectory:
@@ -133,7 +147,7 @@ def load_trajectory(path: str | Path) -> Trajectory:
 
 
 def replay_path(name_or_path: str | Path) -> Path:
-    """Return `data/replays/<name>.npz`; a path, which has a suffix or a folder, as it is."""
+    """Return `data/replays/<name>.npz` for a bare name, and a path as it is."""
     path = Path(name_or_path)
     return path if path.suffix or len(path.parts) > 1 else paths.REPLAYS / f"{path}.npz"
 
@@ -145,22 +159,21 @@ def hashes(trajectory: Trajectory) -> dict[str, str]:
 
 
 def save_replay(trajectory: Trajectory, name_or_path: str | Path) -> Path:
-    """Keep what re-creates a rollout: settings, seed, no-ops, actions, hints, and hashes.
+    """Write what re-creates a rollout: settings, seed, no-ops, actions, hints, and hashes.
 
     Args:
         trajectory: of `rollout`, or of a `replay` by its own agent.
-        name_or_path: a name in `data/replays`, or a path. Equal trajectories, equal bytes.
+        name_or_path: a name in `data/replays`, or a path. Equal trajectories give equal bytes.
 
     Raises:
-        ValueError: if another agent's network watched, as its thoughts are not the actions'.
+        ValueError: if the memory and logits are those of another agent than the player.
     """
-    if watcher := trajectory.origin.get("watched_by"):
+    if reader := trajectory.origin.get("watched_by"):
         raise ValueError(
-            f"this trajectory of agent {trajectory.origin['agent']!r} was watched by {watcher!r}; "
-            "only the player's own can be kept as a replay"
+            f"this trajectory of agent {trajectory.origin['agent']!r} is as {reader!r} sees it; "
+            "only the player's own can be written as a replay"
         )
     path = replay_path(name_or_path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
         "format": REPLAY_FORMAT,
         "ale_py": ale_py.__version__,
@@ -171,10 +184,8 @@ def save_replay(trajectory: Trajectory, name_or_path: str | Path) -> Path:
     arrays = {"facts": np.array(json.dumps(facts)), "actions": trajectory.actions.astype(np.uint8)}
     if trajectory.hints is not None:
         arrays["hints"] = trajectory.hints.astype(np.uint8)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with paths.whole_file(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(partial, path)
     return path
 
 

@@ -1,7 +1,14 @@
 """Arrays to pictures: overlays, figures in one house style, deterministic files and movies."""
 
-from atarilens.measures.verdicts import what_came_out
-from atarilens.views.files import movie_frames, provenance, save_figure, save_movie
+from atarilens.views.files import (
+    gif,
+    movie_frames,
+    output_folder,
+    provenance,
+    publish,
+    save_figure,
+    save_movie,
+)
 from atarilens.views.galleries import GalleryRow, gallery_figure
 from atarilens.views.layouts import (
     attention_figure,
@@ -29,15 +36,17 @@ __all__ = [
     "describe_gain",
     "enlarge",
     "gallery_figure",
+    "gif",
     "learning_figure",
     "memory_figure",
     "motion_arrow",
     "movie_frames",
+    "output_folder",
     "overlay",
     "provenance",
+    "publish",
     "save_figure",
     "save_movie",
     "screens_figure",
     "variants_figure",
-    "what_came_out",
 ]

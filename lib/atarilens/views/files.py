@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
+from atarilens.paths import BUILD, whole_file
 from atarilens.views.layouts import DPI
 from atarilens.views.screens import enlarge
 
@@ -34,7 +35,7 @@ def rounded(value, digits: int = DIGITS):
 
 
 def provenance(*agents) -> dict:
-    """Return what every figure's JSON says of its agents: sha256 by name, and their settings.
+    """Return the sha256 and the settings of each agent, by name, for a figure's JSON.
 
     Args:
         agents: each with `.name`, `.facts` and `.settings`, as `agents.Agent`.
@@ -43,6 +44,33 @@ def provenance(*agents) -> dict:
         "agents": {agent.name: agent.facts.get("sha256") for agent in agents},
         "settings": {agent.name: agent.settings.as_dict() for agent in agents},
     }
+
+
+def output_folder(out_dir: str | Path, name: str) -> Path:
+    """Return the folder of a notebook's files: `out_dir`, or `build/<name>` if that is empty."""
+    return Path(out_dir or BUILD / name)
+
+
+def publish(
+    fig: Figure, name: str, numbers: Mapping, agents: Sequence = (), out_dir: str | Path = ""
+):
+    """Write a notebook's figure with the numbers and agents behind it, and show it.
+
+    Args:
+        fig: the figure.
+        name: of the notebook, for the default folder.
+        numbers: see `save_figure`; the agents' sha256 and settings are added.
+        agents: see `provenance`.
+        out_dir: see `output_folder`. The files are named after the folder.
+
+    Returns:
+        The picture, which a notebook shows if this is the last expression of a cell.
+    """
+    from IPython.display import Image as Picture  # only notebooks need it
+
+    folder = output_folder(out_dir, name)
+    path = save_figure(fig, folder, folder.name, dict(numbers) | provenance(*agents))
+    return Picture(path, width=900)
 
 
 def save_figure(fig: Figure, out_dir: str | Path, stem: str, numbers: Mapping) -> Path:
@@ -58,15 +86,15 @@ def save_figure(fig: Figure, out_dir: str | Path, stem: str, numbers: Mapping) -
     Returns:
         Path of the PNG.
     """
-    out_dir = Path(out_dir)
-    out_dir.mkdir(parents=True, exist_ok=True)
     content = {"digits": DIGITS, **rounded(numbers)}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    (out_dir / f"{stem}.json").write_text(text + "\n", encoding="utf-8")
-    path = out_dir / f"{stem}.png"
+    path = Path(out_dir) / f"{stem}.png"
     drawn = io.BytesIO()
     fig.savefig(drawn, dpi=DPI, metadata={"Software": None}, facecolor="white")
-    Image.open(drawn).convert("RGB").point(COARSE * 3).save(path, optimize=True)
+    with whole_file(path.with_suffix(".json")) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+    with whole_file(path) as beside:
+        Image.open(drawn).convert("RGB").point(COARSE * 3).save(beside, "PNG", optimize=True)
     return path
 
 
@@ -108,47 +136,61 @@ def movie_frames(
 def save_movie(frames: np.ndarray, path: str | Path, fps: int = 8) -> Path:
     """Write `[T, height, width, 3]` uint8 frames as a GIF of at most 2 MB or as an MP4.
 
-    A GIF takes as many of 128, 64 or 32 colours (one palette for all frames) as fit.
+    A GIF has as many of 256, 128, 64 or 32 colours per frame as fit.
 
     Raises:
-        ValueError: for another ending, or where even 32 colours make a GIF over 2 MB.
+        ValueError: if the ending is another, or 32 colours still make a GIF over 2 MB.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        for colours in (128, 64, 32):
-            write_gif(frames, path, fps, colours)
-            if path.stat().st_size <= GIF_BYTES:
-                return path
-        size = path.stat().st_size
-        path.unlink()
-        raise ValueError(
-            f"{len(frames)} frames make a GIF of {size} bytes, expected at most {GIF_BYTES}: "
-            "show fewer steps"
-        )
     if path.suffix == ".mp4":
-        write_mp4(frames, path, fps)
+        with whole_file(path) as beside:
+            write_mp4(frames, beside, fps)
         return path
-    raise ValueError(f"a movie ends in .gif or .mp4, received {path.name!r}")
-
-
-def write_gif(frames: np.ndarray, path: Path, fps: int, colours: int) -> None:
-    """Write a looping GIF with one palette, taken from eight frames spread over the movie."""
-    chosen = frames[np.linspace(0, len(frames) - 1, 8).astype(int)]
-    palette = Image.fromarray(np.concatenate(chosen)).quantize(colours, dither=Image.Dither.NONE)
-    images = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
-        for frame in frames
-    ]
-    images[0].save(
-        path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+    if path.suffix != ".gif":
+        raise ValueError(f"a movie ends in .gif or .mp4, received {path.name!r}")
+    for colours in (256, 128, 64, 32):
+        encoded = gif(frames, fps, colours)
+        if len(encoded) <= GIF_BYTES:
+            with whole_file(path) as beside:
+                beside.write_bytes(encoded)
+            return path
+    raise ValueError(
+        f"{len(frames)} frames make a GIF of {len(encoded)} bytes, expected at most {GIF_BYTES}: "
+        "show fewer steps"
     )
+
+
+def gif(frames: np.ndarray, fps: float = 15, colours: int = 256) -> bytes:
+    """Encode `[T, h, w, 3]` uint8 as a looping GIF, for example for a TensorBoard summary.
+
+    It is lossless if all frames together have at most `colours` colours, as a game's screens have.
+    Otherwise each frame gets the best palette for itself, so that the smooth flanks of a saliency
+    map do not turn into rings. Equal neighbouring frames become one of longer duration.
+    """
+    packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    present = np.zeros(1 << 24, bool)
+    present[packed.reshape(-1)] = True
+    shared = np.flatnonzero(present)
+    if len(shared) <= colours:
+        palette = np.stack((shared >> 16, shared >> 8 & 255, shared & 255), 1).astype(np.uint8)
+        images = [Image.fromarray(np.searchsorted(shared, p).astype(np.uint8)) for p in packed]
+        for image in images:
+            image.putpalette(palette.tobytes())
+    else:
+        method = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE, "kmeans": 1}
+        images = [Image.fromarray(frame).quantize(colours, **method) for frame in frames]
+    buffer = io.BytesIO()
+    duration = round(1000 / fps, -1)  # ms; a GIF counts in hundredths of a second
+    style = {"save_all": True, "append_images": images[1:], "duration": duration, "loop": 0}
+    images[0].save(buffer, "GIF", **style)
+    return buffer.getvalue()
 
 
 def write_mp4(frames: np.ndarray, path: Path, fps: int) -> None:
     """Write H.264 with one thread and no metadata, so that equal frames give equal bytes."""
     height, width = frames.shape[1:3]
     exact = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-crf", "20"]
+    exact += ["-f", "mp4"]  # whatever the ending
     writer = imageio_ffmpeg.write_frames(
         str(path), (width, height), fps=fps, macro_block_size=2, output_params=exact
     )

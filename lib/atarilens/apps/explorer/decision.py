@@ -154,7 +154,7 @@ def explain(
 
     Args:
         agent: whose network is explained.
-        trajectory: with this agent's observations and memory, see `play.inference`.
+        trajectory: with this agent's observations and memory, see `play.seen_by`.
         step: index t of the decision.
         knobs: settings of the maps.
         gain: grey levels per unit of saliency of (actor, critic), before `knobs.gain`; by default

@@ -14,7 +14,7 @@ from atarilens.apps.explorer.decision import (
     probe,
     saliency_of,
 )
-from atarilens.play.inference import watch
+from atarilens.play.inference import seen_by
 from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import SaliencyMaps
 from atarilens.saliency.calling import one_torch_thread
@@ -49,7 +49,7 @@ class Exploration:
         if name not in self._seen:
             agent = self._own.get(name) or load_agent(name)
             with one_torch_thread():
-                self._seen[name] = agent, watch(self.trajectory, agent)
+                self._seen[name] = agent, seen_by(self.trajectory, agent)
         return self._seen[name]
 
     def _entry(self, name: str, knobs: Knobs) -> dict:

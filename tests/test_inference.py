@@ -2,26 +2,26 @@ import numpy as np
 import pytest
 
 from atarilens.agents import load_agent
-from atarilens.play.inference import watch
+from atarilens.play.inference import seen_by
 from atarilens.play.rollouts import replay, rollout
 from atarilens.play.trajectories import save_replay
 
 SEEN = ("observations", "memory", "action_logits", "values")
 
 
-def test_watching_a_trajectory_equals_replaying_it(tmp_path):
+def test_seeing_a_trajectory_equals_replaying_it(tmp_path):
     player, other = load_agent("untrained-breakout"), load_agent("untrained-breakout")
     with_new_weights(other)
     trajectory = rollout(player, seed=3, max_steps=260)
     assert trajectory.episode[-1] == 1  # a memory has to be forgotten on the way
     path = save_replay(trajectory, tmp_path / "play.npz")
-    watched, replayed = watch(trajectory, other), replay(path, other)
+    seen, replayed = seen_by(trajectory, other), replay(path, other)
     for name in SEEN:
-        np.testing.assert_array_equal(getattr(watched, name), getattr(replayed, name))
-    assert np.abs(watched.memory - trajectory.memory).max() > 1e-3
-    assert watched.frames is trajectory.frames
-    assert watched.origin == replayed.origin
-    own = watch(trajectory, player)
+        np.testing.assert_array_equal(getattr(seen, name), getattr(replayed, name))
+    assert np.abs(seen.memory - trajectory.memory).max() > 1e-3
+    assert seen.frames is trajectory.frames
+    assert seen.origin == replayed.origin
+    own = seen_by(trajectory, player)
     assert own.origin == trajectory.origin
     for name in SEEN:  # episodes side by side round otherwise than one after the other
         np.testing.assert_allclose(getattr(own, name), getattr(trajectory, name), atol=1e-4)
@@ -31,12 +31,12 @@ def test_an_agent_that_reads_the_screens_in_another_way_sees_its_own_observation
     player = load_agent("untrained-breakout")
     other = load_agent("untrained-breakout", preprocessing="baby-a3c")
     trajectory = rollout(player, seed=3, max_steps=30)
-    watched = watch(trajectory, other)
+    seen = seen_by(trajectory, other)
     replayed = replay(save_replay(trajectory, tmp_path / "play.npz"), other)
     for name in SEEN:
-        np.testing.assert_array_equal(getattr(watched, name), getattr(replayed, name))
-    assert np.abs(watched.observations - trajectory.observations).max() > 0.1
-    assert watch(trajectory, player).observations is trajectory.observations  # nothing is copied
+        np.testing.assert_array_equal(getattr(seen, name), getattr(replayed, name))
+    assert np.abs(seen.observations - trajectory.observations).max() > 0.1
+    assert seen_by(trajectory, player).observations is trajectory.observations  # nothing is copied
 
 
 def with_new_weights(agent):
@@ -44,8 +44,8 @@ def with_new_weights(agent):
     agent.network.conv1.weight.mul_(2)
 
 
-def test_an_agent_of_another_game_cannot_watch():
+def test_an_agent_of_another_game_cannot_read_it():
     trajectory = rollout(load_agent("untrained-pong"), max_steps=1)
     message = "agent 'untrained-breakout' plays breakout, the trajectory pong"
     with pytest.raises(ValueError, match=message):
-        watch(trajectory, load_agent("untrained-breakout"))
+        seen_by(trajectory, load_agent("untrained-breakout"))
