@@ -177,8 +177,8 @@ def gif(frames: np.ndarray, fps: float = 15, colours: int = 256) -> bytes:
         for image in images:
             image.putpalette(palette.tobytes())
     else:
-        method = {"method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE, "kmeans": 1}
-        images = [Image.fromarray(frame).quantize(colours, **method) for frame in frames]
+        none = Image.Dither.NONE
+        images = [Image.fromarray(frame).quantize(colours, dither=none) for frame in frames]
     buffer = io.BytesIO()
     duration = round(1000 / fps, -1)  # ms; a GIF counts in hundredths of a second
     style = {"save_all": True, "append_images": images[1:], "duration": duration, "loop": 0}
