@@ -16,9 +16,11 @@ from scipy.special import softmax
 from scipy.stats import entropy
 from torch import nn
 
+from atarilens.agents import build_network
 from atarilens.agents.networks import ModuleNetwork, NatureNetwork, RecurrentActorCritic, initialise
 from atarilens.saliency import (
     METHODS,
+    attention_saliency,
     baseline_image,
     perturb,
     perturbation_saliency,
@@ -44,7 +46,13 @@ QUICK = {
 }
 CONTROLS = [name for name, each in METHODS.items() if each.kind == "control"]
 OF_A_NETWORK = [name for name in METHODS if name not in CONTROLS]
-NEEDS_RELU, NEEDS_CONVOLUTION = "guided-backprop", "grad-cam"
+NEEDS_RELU = "guided-backprop"
+REFUSED = {  # of networks without ReLU, convolution, attention
+    NEEDS_RELU: "defined for networks with ReLU units",
+    "grad-cam": "needs a convolution, the network has none",
+    "attention": "has no attention of its own",
+}
+ANY = [name for name in METHODS if name != "attention"]
 
 
 class OnePixel(nn.Module):
@@ -135,8 +143,8 @@ def q_network():
 def test_one_pixel_ranks_first(method):
     observation = 0.2 * picture()
     observation[0, 33, 51] = observation[0, 60, 12] = 1
-    if method in (NEEDS_RELU, NEEDS_CONVOLUTION):
-        with pytest.raises(ValueError, match=f"method '{method}' (is defined|needs)"):
+    if method in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[method]):
             saliency_maps(method, OnePixel(), observation)
         return
     options = {"rise": {"masks": 2000}, "lime": {"samples": 400}}.get(method, {})
@@ -153,8 +161,8 @@ def test_one_pixel_ranks_first(method):
 
 @pytest.mark.parametrize("method", OF_A_NETWORK)
 def test_a_network_that_ignores_its_input_gets_no_saliency(method):
-    if method in (NEEDS_RELU, NEEDS_CONVOLUTION):
-        with pytest.raises(ValueError, match="network has none"):
+    if method in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[method]):
             saliency_maps(method, Blind(), picture())
         return
     maps = saliency_maps(method, Blind(), picture(), **QUICK.get(method, {}))
@@ -162,7 +170,7 @@ def test_a_network_that_ignores_its_input_gets_no_saliency(method):
         assert head is None or np.abs(head).max() < 1e-6
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY)
 def test_every_method_on_an_agent_with_a_memory(method, recurrent, memory):
     observation = np.stack([picture(seed=0), picture(seed=1)])
     memories = np.stack([memory, -memory])
@@ -170,7 +178,7 @@ def test_every_method_on_an_agent_with_a_memory(method, recurrent, memory):
     state = {name: each.clone() for name, each in recurrent.state_dict().items()}
     kept, torch_state = observation.copy(), torch.get_rng_state()
     if method == NEEDS_RELU:
-        with pytest.raises(ValueError, match="defined for networks with ReLU units"):
+        with pytest.raises(ValueError, match=REFUSED[method]):
             saliency_maps(method, recurrent, observation, memories)
         return
     recurrent.train()
@@ -196,7 +204,7 @@ def test_every_method_on_an_agent_with_a_memory(method, recurrent, memory):
     assert torch.equal(torch_state, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY)
 def test_every_method_on_feed_forward_and_q_networks(method, nature, q_network):
     observation, options = picture((4, 84, 84)), QUICK.get(method, {})
     for network in (nature, q_network):
@@ -210,7 +218,7 @@ def test_every_method_on_feed_forward_and_q_networks(method, nature, q_network):
     assert maps.critic is None or METHODS[method].kind == "control"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY)
 def test_the_listed_cost_is_what_goes_through_the_network(method, recurrent, nature, memory):
     if method == NEEDS_RELU:
         counting = Counting(nature)
@@ -219,6 +227,20 @@ def test_the_listed_cost_is_what_goes_through_the_network(method, recurrent, nat
         counting = Counting(recurrent)
         saliency_maps(method, counting, picture(), memory)
     assert counting.count == METHODS[method].passes
+
+
+def test_networks_with_attention():
+    network = initialise(build_network("sparse-fls", num_actions=4), seed=1).eval()
+    observation = picture((2, 4, 84, 84))
+    maps = saliency_maps("attention", network, observation, coverage_normalise=True)
+    own = attention_saliency(network, observation, coverage_normalise=True)
+    assert np.array_equal(maps.actor, own.actor)
+    assert maps.critic is None
+    cam = saliency_maps("grad-cam", network, observation)
+    explicit = saliency_maps("grad-cam", network, observation, layer="conv3")
+    assert np.array_equal(cam.actor, explicit.actor)
+    with pytest.raises(ValueError, match="no option 'stride'; its options: coverage_normalise"):
+        saliency_maps("attention", network, observation, stride=3)
 
 
 def scores_of(network, memory, action):

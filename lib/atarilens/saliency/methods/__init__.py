@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
+from atarilens.saliency.attention import attention_saliency
 from atarilens.saliency.calling import as_batch, one_torch_thread
 from atarilens.saliency.maps import SaliencyMaps
 from atarilens.saliency.methods import controls, gradients, removal
@@ -41,6 +42,10 @@ class Method:
 
 def _perturbation(network, observation, memory, action, **options):
     return perturbation_saliency(network, observation, memory, **options)
+
+
+def _attention(network, observation, memory, action, **options):
+    return attention_saliency(network, observation, memory, **options)
 
 
 METHODS = {
@@ -111,6 +116,9 @@ METHODS = {
         "Springenberg et al. (2015), arXiv:1412.6806",
         gradients.guided_backprop,
     ),
+    "attention": Method(
+        "built-in", "policy", 1, "Nikulin et al. (2019), arXiv:1908.02511", _attention
+    ),
     "centre": Method("control", "nothing", 0, "a centre prior", controls.centre),
     "edges": Method("control", "nothing", 0, "Sobel's edge detector", controls.edges),
     "random": Method("control", "nothing", 0, "uniform noise", controls.random),
@@ -118,6 +126,9 @@ METHODS = {
         "control", "nothing", 0, "the perturbation map of no network", controls.image_change
     ),
 }
+
+
+SOURCES = {"perturbation": perturbation_saliency, "attention": attention_saliency}  # of options
 
 
 def saliency_maps(
@@ -157,7 +168,8 @@ def saliency_maps(
 
     Returns:
         Maps `[H, W]` or `[T, H, W]`; the critic's is None if the network has no value or the
-        method explains actions only (SARFA). A control returns its map for both heads.
+        method has no map of its own for it (SARFA, attention). A control returns its map for both
+        heads.
 
     Raises:
         ValueError: if the method, an option or a shape is not as described, or the method is not
@@ -167,7 +179,7 @@ def saliency_maps(
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, expected one of {', '.join(METHODS)}")
     entry = METHODS[method]
-    _check_options(method, entry.compute, options)
+    _check_options(method, SOURCES.get(method, entry.compute), options)
     observation, memory, single = as_batch(network, observation, memory)
     if entry.explains == "action" or (method == "jacobian" and action is not None):
         action = likeliest_actions(network, observation, memory, action)
@@ -212,10 +224,9 @@ def _joined(parts, name: str):
 
 def _check_options(method: str, compute: Callable, options: dict) -> None:
     """Raise if a method does not have an option."""
-    source = perturbation_saliency if compute is _perturbation else compute
     known = [
         name
-        for name, parameter in inspect.signature(source).parameters.items()
+        for name, parameter in inspect.signature(compute).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name != "progress"
     ]
     wrong = [name for name in options if name not in known]

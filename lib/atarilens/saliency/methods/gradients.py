@@ -128,9 +128,15 @@ def grad_cam(network, observation, memory, action, *, layer: str | None = None, 
 
 
 def _convolution(network, layer: str | None):
-    """Return the convolution of a name (default: the last one) and those up to and with it."""
-    modules = getattr(network, "named_modules", dict)()
-    found = {name: each for name, each in modules if isinstance(each, torch.nn.Conv2d)}
+    """Return the convolution of a name (default: the last one) and those up to and with it.
+
+    Convolutions inside of attention modules are left out: they weigh places and hold no features.
+    """
+    found = {
+        name: each
+        for name, each in getattr(network, "named_modules", dict)()
+        if isinstance(each, torch.nn.Conv2d) and not f".{name}".count(".attention")
+    }
     if not found:
         raise ValueError("method 'grad-cam' needs a convolution, the network has none")
     layer = layer or list(found)[-1]
