@@ -12,7 +12,14 @@ import yaml
 from torch import nn
 
 from atarilens import paths
-from atarilens.agents import agent_from_module, list_agents, load_agent, save_agent
+from atarilens.agents import (
+    agent_from_module,
+    build_network,
+    list_agents,
+    load_agent,
+    save_agent,
+    untrained_control,
+)
 from atarilens.agents.files import UNTRAINED_SEED
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.games.emulators import make_env
@@ -86,6 +93,34 @@ def test_the_untrained_agent_is_the_same_everywhere(game):
     )
     for name, value in expected.state_dict().items():
         torch.testing.assert_close(agent.network.state_dict()[name], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "screens"),
+    [
+        ("untrained-breakout-sparse-fls", "sparse-fls", 4),
+        ("untrained-breakout-nature", "nature", 4),
+        ("untrained-breakout-nature-lstm", "nature-lstm", 4),
+        ("untrained-breakout-gru", "gru", 1),
+    ],
+)
+def test_every_network_of_the_registry_has_an_untrained_agent(name, architecture, screens):
+    agent = load_agent(name)
+    assert (agent.name, agent.game, agent.preprocessing.screens) == (name, "breakout", screens)
+    assert agent.facts["architecture"] == agent.network.architecture == architecture
+    again = load_agent(name)
+    assert again.facts["sha256"] == agent.facts["sha256"]
+
+
+def test_the_control_of_an_agent_is_its_own_network_untrained(untrained_agent):
+    assert untrained_control(untrained_agent).facts == untrained_agent.facts
+    network = build_network("nature", 4, hidden_units=16, observation_shape=(1, 80, 80))
+    agent = agent_from_module(network, game="breakout", preprocessing="baby-a3c")
+    control = untrained_control(agent)
+    assert control.preprocessing == agent.preprocessing
+    assert control.network.linear.out_features == 16
+    module = agent_from_module(Brightness(), game="breakout", preprocessing="luma80")
+    assert untrained_control(module).name == "untrained-breakout"
 
 
 def test_an_agent_is_ready_to_play(untrained_agent):

@@ -1,7 +1,7 @@
 """Agents: networks, the preprocessing of their observations, and the files that hold them."""
 
 from atarilens.agents.agent import Agent, agent_from_module
-from atarilens.agents.files import list_agents, load_agent, save_agent
+from atarilens.agents.files import list_agents, load_agent, save_agent, untrained_control
 from atarilens.agents.networks import NatureNetwork, Network, RecurrentActorCritic, initialise
 from atarilens.agents.preprocessing import Preprocessing, preprocessing
 from atarilens.agents.registry import NETWORKS, build_network
@@ -20,4 +20,5 @@ __all__ = [
     "load_agent",
     "preprocessing",
     "save_agent",
+    "untrained_control",
 ]

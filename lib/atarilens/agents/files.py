@@ -26,14 +26,15 @@ from atarilens import paths
 from atarilens.agents.agent import Agent, as_style, join_parts
 from atarilens.agents.foreign import import_checkpoint, network_from_state_dict
 from atarilens.agents.networks import Network, initialise
-from atarilens.agents.preprocessing import preprocessing
-from atarilens.agents.registry import build_network, describe, load_network
+from atarilens.agents.preprocessing import STYLES, preprocessing
+from atarilens.agents.registry import NETWORKS, build_network, describe, load_network
 from atarilens.agents.weights import read_weights
 from atarilens.games.emulators import action_meanings
 from atarilens.games.objects import GAMES
 from atarilens.games.objects import game as record_of
 
 UNTRAINED = "untrained-"
+PAPER_NETWORK = "lstm"
 UNTRAINED_SEED = 1  # of the runs that the strong agents come from
 MIRROR = "ATARILENS_AGENTS_URL"
 TIMEOUT = 30  # seconds without an answer
@@ -48,7 +49,11 @@ ROW = (
 
 
 def list_agents() -> list[str]:
-    """Return the names that `load_agent` knows, sorted; an untrained agent for each game."""
+    """Return the names of the shipped agents, and of an untrained one for each game, sorted.
+
+    `load_agent` also knows `untrained-<game>-<architecture>`, for every game of the emulator and
+    every network of the registry.
+    """
     rows = [row.stem for row in paths.AGENTS.glob("*.yml")]
     return sorted([*rows, *(f"{UNTRAINED}{game}" for game in GAMES)])
 
@@ -104,6 +109,20 @@ def load_agent(
     return join_parts(agent.name, agent.game, agent.network, style, settings, agent.facts)
 
 
+def untrained_control(agent: Agent) -> Agent:
+    """Return the untrained network that an agent is compared with.
+
+    It has the agent's architecture and preprocessing. For the networks of the paper, and for those
+    that are not in the registry, it is `untrained-<game>`, the paper's LSTM.
+    """
+    if agent.network.architecture in (None, "lstm", "gru"):
+        return load_agent(f"{UNTRAINED}{agent.game}")
+    architecture, arguments = describe(agent.network)
+    control = _initial(agent.game, architecture, **arguments)
+    style = agent.preprocessing
+    return join_parts(control.name, agent.game, control.network, style, {}, control.facts)
+
+
 def save_agent(agent: Agent, path: str | Path) -> Path:
     """Write `<path>.safetensors` (float16) and its row `<path>.yml`; equal agents, equal bytes.
 
@@ -153,18 +172,25 @@ def _is_untrained(name: str) -> bool:
 
 def _untrained(name: str) -> Agent:
     """Make the untrained network of a game from its seed, as training starts from it."""
-    game = record_of(name.removeprefix(UNTRAINED)).name
-    network = initialise(build_network("lstm", len(action_meanings(game))), UNTRAINED_SEED)
-    content = _float16(network)
+    asked = name.removeprefix(UNTRAINED)
+    endings = (known for known in sorted(NETWORKS, key=len)[::-1] if asked.endswith(f"-{known}"))
+    architecture = next(endings, PAPER_NETWORK)
+    return _initial(record_of(asked.removesuffix(f"-{architecture}")).name, architecture)
+
+
+def _initial(game: str, architecture: str, **arguments) -> Agent:
+    network = build_network(architecture, len(action_meanings(game)), **arguments)
+    content = _float16(initialise(network, UNTRAINED_SEED))
     network.half().float().eval().requires_grad_(False)
     facts = {
-        "architecture": network.architecture,
+        "architecture": architecture,
         "training_steps": 0,
         "seed": UNTRAINED_SEED,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    name = f"{UNTRAINED}{game}"
-    return join_parts(name, game, network, preprocessing("luma80"), {}, facts)
+    name = f"{UNTRAINED}{game}" + (f"-{architecture}" if architecture != PAPER_NETWORK else "")
+    style = next(style for style in STYLES.values() if style.shape == network.observation_shape)
+    return join_parts(name, game, network, style, {}, facts)
 
 
 def _load_checkpoint(path: Path, game: str | None) -> Agent:
