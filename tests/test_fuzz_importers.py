@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from torch import nn
 
+from atarilens.agents import load_agent, save_agent
 from atarilens.agents.foreign import import_checkpoint
 from atarilens.agents.networks import NatureNetwork, RecurrentActorCritic, initialise
 from atarilens.agents.weights import ACCEPTED, LEGACY_START, MAX_OPCODES, REMEDY
@@ -410,6 +412,29 @@ def test_a_large_network_is_not_built_before_its_shapes_are_checked(tmp_path, se
         if name.startswith("lstm."):
             state[name] = torch.zeros(1).expand(2, 2**20) if value.ndim == 2 else value
     assert "lstm." in read(saved(state), tmp_path / "agent", sentinel)
+
+
+HOSTILE_ARGUMENTS = [
+    *({"hidden_units": value} for value in (10**12, 10**40, -1, 0.5, "512", None, [1], {})),
+    *({"observation_shape": value} for value in (5, [4, 84], [4, 8, 8], ["a"] * 3, [10**9] * 3)),
+    *({name: 10**15} for name in ("lstm_units", "quantiles", "hidden", "maps", "border")),
+    *({"trunk": value} for value in ("thick", 3, ["sparse"])),
+    *({"after": value} for value in ([], [9], 3, "3", [[]])),
+    *({"kernel": value} for value in (0, 2, 10**9)),
+    *({"weighing": "__import__"}, {"activation": "system"}, {"num_actions": 3}, {3: 3}),
+]
+
+
+@pytest.mark.parametrize("arguments", HOSTILE_ARGUMENTS, ids=str)
+@pytest.mark.parametrize("architecture", ["nature", "sparse-fls"])
+def test_arguments_of_a_row(architecture, arguments, tmp_path):
+    """A row beside the weights names its network: whatever it says, one error comes of it."""
+    name = f"untrained-pong-{architecture}"
+    row_file = save_agent(load_agent(name), tmp_path / "agent").with_suffix(".yml")
+    row = yaml.safe_load(row_file.read_text()) | {"architecture_arguments": arguments}
+    row_file.write_text(yaml.safe_dump(row))
+    with pytest.raises(ValueError, match=f"does not hold the network '{architecture}' for the 6"):
+        load_agent(row_file)
 
 
 def test_there_are_at_least_500_cases(request):

@@ -149,7 +149,7 @@ def test_a_network_that_cannot_be_built_is_refused(architecture, arguments, mess
 def test_arguments_from_a_file_take_no_memory():
     state = build_network("nature", 4, hidden_units=16).state_dict()
     with pytest.raises(ValueError, match=r"linear.weight has shape \[16, 3136\], expected \[10000"):
-        load_network("nature", 4, state, hidden_units=10**11)
+        load_network("nature", 4, state, {"hidden_units": 10**11})
 
 
 def test_loading_leaves_the_random_numbers_alone():

@@ -53,6 +53,11 @@ class AttentionModule(nn.Module):
         self, channels: int, hidden: int, kernel: int, activation: str, weighing: str, maps: int
     ):
         super().__init__()
+        if activation not in ACTIVATIONS or weighing not in WEIGHINGS or kernel % 2 != 1:
+            raise ValueError(
+                f"attention of activation {activation!r}, weighing {weighing!r} and kernel {kernel}"
+                f"; known are {', '.join(ACTIVATIONS)}; {', '.join(WEIGHINGS)}; odd kernels"
+            )
         self.activation, self.weighing = activation, weighing
         self.conv_hidden = nn.Conv2d(channels, hidden, kernel, padding=kernel // 2)
         self.conv_scores = nn.Conv2d(hidden, maps, kernel, padding=kernel // 2)

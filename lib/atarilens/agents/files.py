@@ -244,7 +244,7 @@ def _network_of_row(row: dict, weights: Path) -> Network:
             # Rows from before the registry name no arguments: the shapes of the parameters do.
             _, facts = network_from_state_dict(state, ours=True)
             arguments = facts["architecture_arguments"]
-        return load_network(row["architecture"], num_actions, state, **(arguments or {}))
+        return load_network(row["architecture"], num_actions, state, arguments or {})
     except ValueError as error:
         raise ValueError(
             f"{weights} does not hold the network {row['architecture']!r} for the {num_actions} "

@@ -144,7 +144,7 @@ def network_from_state_dict(
     if not 1 <= (num_actions := len(state["actor_linear.weight"])) <= MAX_ACTIONS:
         raise ValueError(f"a network of {num_actions} actions, more than {MAX_ACTIONS}")
     architecture, arguments, reads = recognise(state)
-    network = load_network(architecture, num_actions, state, **arguments)
+    network = load_network(architecture, num_actions, state, arguments)
     known = FAMILIES[family]
     return network, {
         "architecture": architecture,

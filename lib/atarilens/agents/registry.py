@@ -7,13 +7,14 @@ arguments that differ from the defaults as `architecture_arguments`) and `load_a
 
 For training: make the network with `initialise(build_network(architecture, num_actions,
 **arguments), seed)`, keep `describe(network)` in the settings of the run, and make the network of
-a checkpoint with `load_network(architecture, num_actions, state, **arguments)`.
+a checkpoint with `load_network(architecture, num_actions, state, arguments)`.
 """
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from torch import Tensor, nn
 from atarilens.agents.attention import AttentionNetwork
 from atarilens.agents.networks import NatureNetwork, Network, RecurrentActorCritic
 
+NONE = MappingProxyType({})
+# What constructors raise for arguments that make no network.
+BUILD_ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 REGION_SENSITIVE = {
     "hidden": 512,
     "kernel": 1,
@@ -70,17 +74,11 @@ def build_network(architecture: str, num_actions: int, **arguments) -> Network:
     Example:
         >>> network = build_network("nature", num_actions=4, hidden_units=128)
     """
-    defaults = _defaults(architecture)
-    if unknown := arguments.keys() - defaults.keys():
-        known = f"known are {', '.join(defaults)}" if defaults else "it takes none"
-        raise ValueError(
-            f"network {architecture!r} has no argument {', '.join(sorted(map(str, unknown)))}; "
-            f"{known}"
-        )
+    _check_names(architecture, arguments)
     arguments = {name: _plain(value) for name, value in arguments.items()}
     try:
         network = NETWORKS[architecture](num_actions, **arguments)
-    except (TypeError, RuntimeError, OverflowError, ArithmeticError, ValueError) as error:
+    except BUILD_ERRORS as error:
         raise ValueError(
             f"network {architecture!r} cannot be built with {num_actions} actions and the "
             f"arguments {arguments}: {str(error)[:200]}"
@@ -118,7 +116,7 @@ def describe(network: nn.Module) -> tuple[str, dict]:
 
 
 def load_network(
-    architecture: str, num_actions: int, state: Mapping[str, Tensor], **arguments
+    architecture: str, num_actions: int, state: Mapping[str, Tensor], arguments: Mapping = NONE
 ) -> Network:
     """Build a network by its name and give it the parameters of a state dict.
 
@@ -129,7 +127,7 @@ def load_network(
         architecture: key of `NETWORKS`.
         num_actions: A.
         state: parameters by name, floating-point numbers.
-        **arguments: see `build_network`.
+        arguments: of the constructor, see `build_network`.
 
     Returns:
         The network: eval mode, float32, on the CPU, without gradients.
@@ -137,6 +135,7 @@ def load_network(
     Raises:
         ValueError: as `build_network`, or naming the first parameter that does not fit.
     """
+    _check_names(architecture, arguments)
     with torch.device("meta"):
         expected = build_network(architecture, num_actions, **arguments).state_dict()
     check_shapes(state, expected)
@@ -182,6 +181,16 @@ def _defaults(architecture: str) -> dict:
         )
     _, *rest = inspect.signature(NETWORKS[architecture]).parameters.values()
     return {parameter.name: parameter.default for parameter in rest}
+
+
+def _check_names(architecture: str, arguments: Mapping) -> None:
+    """Require arguments that the constructor of a network takes."""
+    known = _defaults(architecture)
+    if unknown := [str(name) for name in arguments if name not in known]:
+        raise ValueError(
+            f"network {architecture!r} has no argument {', '.join(sorted(unknown))}; "
+            + (f"known are {', '.join(known)}" if known else "it takes none")
+        )
 
 
 def _plain(value):
