@@ -146,7 +146,7 @@ def test_an_expert_of_another_network_is_refused(tmp_path, cell, reads):
     expert = agent_from_module(
         RecurrentActorCritic(6, cell=cell), game="pong", preprocessing=reads, name="pong-early"
     )
-    message = f"agent 'pong-early' has the memory '{cell}' and reads '{reads}'; training takes the"
+    message = f"agent 'pong-early' has the network '{cell}' and reads '{reads}'; training takes the"
     with pytest.raises(ValueError, match=message):
         imitate(expert, tmp_path / "run", "expert")
     assert not (tmp_path / "run").exists()

@@ -224,7 +224,7 @@ def test_training_starts_from_the_network_that_it_trains_alone(tmp_path, cell, r
     parent = agent_from_module(
         RecurrentActorCritic(6, cell=cell), game="pong", preprocessing=reads, name="other"
     )
-    message = f"agent 'other' has the memory '{cell}' and reads '{reads}'; training takes the"
+    message = f"agent 'other' has the network '{cell}' and reads '{reads}'; training takes the"
     with pytest.raises(ValueError, match=message):
         train("pong", tmp_path, from_agent=parent, progress=False)
 

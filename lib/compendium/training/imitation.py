@@ -16,10 +16,11 @@ from torch.nn import functional as F
 
 from atarilens.agents import Agent, list_agents, load_agent
 from atarilens.agents.networks import ACTOR_GAIN, RecurrentActorCritic, initialise
+from atarilens.agents.preprocessing import luma80
 from atarilens.games.hints import draw_hint
 from compendium.training.emulators import Emulators
 from compendium.training.learner import GradientLearner
-from compendium.training.ppo import check_network, observe, sample, unroll
+from compendium.training.ppo import check_network, sample, unroll
 from compendium.training.runs import Callback, drive
 from compendium.training.settings import check_numbers, check_seed
 
@@ -59,6 +60,11 @@ class ImitationSettings:
 def hint_action(hint: str, expert_actions: np.ndarray, count: int, rng: np.random.Generator):
     """Return the actions `[B]` that the hints show: the expert's, or random ones."""
     return expert_actions if hint == "expert" else rng.integers(count, size=len(expert_actions))
+
+
+def observe(screens: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return the observations `[B, 1, 80, 80]` float32 of screens `[B, 210, 160, 3]` uint8."""
+    return torch.from_numpy(luma80(screens))[:, None].to(device)
 
 
 def imitate(

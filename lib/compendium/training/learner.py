@@ -2,8 +2,17 @@
 
 from typing import Protocol
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from atarilens.agents.networks import initialise
+from atarilens.agents.registry import build_network
+from atarilens.games.emulators import EnvironmentSettings, action_meanings
+from compendium.training.emulators import Emulators
+
+CALIBRATION = (16, 160)  # emulators, and agent steps of random play in each
+CALIBRATION_EVERY = 10  # agent steps between the observations that are kept: 256 in all
 
 
 class Learner(Protocol):
@@ -80,3 +89,80 @@ class GradientLearner:
         if state["generator"].shape != self.generator.get_state().shape:
             raise AnotherDeviceError(f"is of another device, asked for {self.device.type}")
         self.generator.set_state(state["generator"])
+
+
+def network_input(observations: Tensor) -> Tensor:
+    """Return observations as a network reads them: stacks `[B, C, H, W]` uint8 become [0, 1]."""
+    x = observations.to(memory_format=torch.channels_last)
+    return x.float().div_(255) if x.dtype == torch.uint8 else x
+
+
+def hidden_layer(network: nn.Module, observations: Tensor) -> Tensor:
+    """Return the last hidden layer `[B, D]` float32 of a feed-forward network, run in bfloat16.
+
+    Args:
+        network: without a memory.
+        observations: `[B, C, H, W]` uint8.
+    """
+    memory = torch.empty(len(observations), 0, 0, device=observations.device)
+    x = observations.to(memory_format=torch.channels_last).bfloat16().div_(255)
+    with torch.autocast(observations.device.type, torch.bfloat16):
+        return network.features(x, memory).float()
+
+
+def initial_network(
+    architecture: str, environment: EnvironmentSettings, seed: int, **arguments
+) -> nn.Module:
+    """Build the untrained network that all algorithms start from.
+
+    Its parameters are those of `initialise`; then each channel of a convolution and each unit of a
+    dense layer is rescaled to mean 0 and variance 1 over 256 observations of random play (a
+    data-dependent initialisation, Kraehenbuehl et al. 2016). Without that, a game whose screens
+    differ little beside their common background leaves most units dead.
+
+    Args:
+        architecture: name of a network in `agents.registry` that reads "area84-stack4".
+        environment: of the random play.
+        seed: of the parameters and of the random play.
+        **arguments: of the network, where other than its defaults.
+    """
+    actions = len(action_meanings(environment.game, environment.full_action_space))
+    network = initialise(build_network(architecture, actions, **arguments), seed)
+    emulators = Emulators(environment, CALIBRATION[0], (seed, 0), "area84-stack4")
+    rng, kept = np.random.default_rng(seed), []
+    for step in range(CALIBRATION[1]):
+        emulators.step(rng.integers(actions, size=CALIBRATION[0]))
+        if step % CALIBRATION_EVERY == CALIBRATION_EVERY - 1:
+            kept.append(emulators.observations())
+    calibrate(network, network_input(torch.cat(kept)))
+    return network
+
+
+@torch.no_grad()
+def calibrate(network: nn.Module, observations: Tensor) -> None:
+    """Rescale every layer but the heads to mean 0 and variance 1 over observations, in place.
+
+    Args:
+        network: without a memory.
+        observations: `[B, C, H, W]` float32 in [0, 1].
+    """
+
+    def rescale(layer, _, outputs):
+        axes = [axis for axis in range(outputs.ndim) if axis != 1]
+        spread, mean = torch.std_mean(outputs, axes)
+        spread = spread.clamp_min(1e-6)
+        layer.weight /= spread.view(-1, *[1] * (layer.weight.ndim - 1))
+        layer.bias.sub_(mean).div_(spread)
+        shape = [-1 if axis == 1 else 1 for axis in range(outputs.ndim)]
+        return (outputs - mean.view(shape)) / spread.view(shape)
+
+    hooks = [
+        layer.register_forward_hook(rescale)
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+        and not name.startswith(("actor", "critic"))
+        and layer.bias is not None
+    ]
+    network.features(observations, torch.empty(len(observations), 0, 0))
+    for hook in hooks:
+        hook.remove()

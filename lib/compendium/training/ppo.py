@@ -1,6 +1,7 @@
-"""Recurrent PPO (Schulman et al. 2017) for the paper's network, on CPU and CUDA alike.
+"""PPO (Schulman et al. 2017), for networks with and without a memory, on CPU and CUDA alike.
 
-One epoch over one minibatch with lambda 1 and no clipping is A2C.
+Read from top to bottom: the settings, one update (play, then improve), and `train`. One epoch over
+one minibatch with lambda 1, plain advantages and RMSprop is A2C (Huang et al. 2022): `A2C` below.
 """
 
 import math
@@ -13,14 +14,35 @@ import torch
 from torch.nn import functional as F
 
 from atarilens.agents import Agent
-from atarilens.agents.networks import RecurrentActorCritic, initialise
-from atarilens.agents.preprocessing import luma80
-from atarilens.games.emulators import EnvironmentSettings, make_env
+from atarilens.agents.networks import initialise
+from atarilens.agents.registry import build_network
+from atarilens.games.emulators import EnvironmentSettings, action_meanings
 from compendium.training import fused
-from compendium.training.emulators import Emulators
-from compendium.training.learner import GradientLearner
+from compendium.training.emulators import RETURNS_KEPT, Emulators
+from compendium.training.learner import GradientLearner, hidden_layer, initial_network
 from compendium.training.runs import Callback, drive
 from compendium.training.settings import check_numbers, check_seed
+
+RECURRENT = "lstm"  # the paper's network; all others are feed-forward
+
+
+def rmsprop(parameters, learning_rate: float, eps: float) -> torch.optim.RMSprop:
+    """Make an RMSprop whose mean squares start at 1, as TensorFlow's: its first steps are small."""
+    optimizer = torch.optim.RMSprop(parameters, learning_rate, alpha=0.99, eps=eps)
+    for parameter in optimizer.param_groups[0]["params"]:
+        ones = torch.ones_like(parameter, memory_format=torch.preserve_format)
+        optimizer.state[parameter] = {"step": torch.zeros(()), "square_avg": ones}
+    return optimizer
+
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "rmsprop": rmsprop}
+A2C = {
+    "epochs": 1,
+    "minibatches": 1,
+    "gae_lambda": 1.0,
+    "normalise_advantages": False,
+    "optimizer": "rmsprop",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,13 @@ class PPOSettings:
         life_loss: a lost life ends the return (never the memory).
         life_penalty: taken from the reward where a life is lost, after clipping.
         clip_rewards: learn from the sign of the reward.
+        normalise_advantages: to mean 0 and variance 1 in each minibatch.
+        optimizer: "adam" or "rmsprop".
+        network: name in `agents.registry`. "lstm" reads "luma80"; a feed-forward one reads
+            "area84-stack4", and every step is a sequence of its own.
+        hidden_units: of the network's dense layer, 0 for its own default.
+        calibrated: start from a data-dependent initialisation (see `learner.initial_network`).
+        returns_kept: complete episodes that the mean return is taken over.
     """
 
     total_steps: int = 10_000_000
@@ -63,6 +92,12 @@ class PPOSettings:
     life_loss: bool = True
     life_penalty: float = 0.0
     clip_rewards: bool = True
+    normalise_advantages: bool = True
+    optimizer: str = "adam"
+    network: str = "lstm"
+    hidden_units: int = 0
+    calibrated: bool = False
+    returns_kept: int = RETURNS_KEPT
 
     def __post_init__(self):
         """Refuse settings that cannot be run."""
@@ -70,11 +105,16 @@ class PPOSettings:
         check_numbers(
             self,
             sequence_steps=(0, math.inf),
+            hidden_units=(0, math.inf),
             entropy=anything,
             gamma=(0, 1),
             gae_lambda=(0, 1),
             life_penalty=anything,
         )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(
+                f"optimizer must be one of {', '.join(OPTIMIZERS)}, received {self.optimizer!r}"
+            )
         if self.rollout_steps % self.sequence_length:
             raise ValueError(
                 f"rollout_steps ({self.rollout_steps}) must be a multiple of sequence_steps "
@@ -94,6 +134,8 @@ class PPOSettings:
     @property
     def sequence_length(self) -> int:
         """Agent steps of each sequence."""
+        if self.network != RECURRENT:
+            return 1
         return self.sequence_steps or self.rollout_steps
 
     @property
@@ -106,13 +148,19 @@ class PPO(GradientLearner):
     """PPO as a learner: play `rollout_steps` in each emulator, then improve on what was played."""
 
     def __init__(self, network, environment: EnvironmentSettings, settings: PPOSettings, seed: int):
-        super().__init__(network, settings, seed)
+        super().__init__(network, settings, seed, OPTIMIZERS[settings.optimizer])
         self.environment = environment
 
     def start(self, step: int) -> None:
         """Start emulators and memory anew."""
-        count = self.settings.num_envs
-        self.emulators = Emulators(self.environment, count, (self.seed, step))
+        settings, count = self.settings, self.settings.num_envs
+        self.emulators = Emulators(
+            self.environment,
+            count,
+            (self.seed, step),
+            "luma80" if settings.network == RECURRENT else "area84-stack4",
+            settings.returns_kept,
+        )
         self.memory = torch.zeros(count, *self.network.memory_shape, device=self.device)
 
     def update(self, step: int) -> dict:
@@ -123,6 +171,80 @@ class PPO(GradientLearner):
         )
         learned = _update(self.network, self.optimizer, rollout, self.settings, self.generator)
         return {"learning_rate": rate} | self.emulators.metrics | learned
+
+
+@torch.no_grad()
+def _collect(network, emulators, memory, settings, generator):
+    """Play `rollout_steps` in each emulator; return the rollout and the memory after it.
+
+    The rollout's entries are `[T, B, ...]`; its "memory" is the one that entered each sequence,
+    `[sequences, k, M]` (see `cut`).
+    """
+    device = memory.device
+    rollout = {key: [] for key in ("observations", "starts", "actions", "log_probs", "values")}
+    rewards, ends, entering = [], [], []
+    for step in range(settings.rollout_steps):
+        if step % settings.sequence_length == 0:
+            entering.append(memory)
+        observation = emulators.observations().to(device)
+        starts = torch.from_numpy(emulators.starts).to(device)
+        action_logits, value, memory = decide(network, observation[None], memory, starts[None])
+        log_probs = torch.log_softmax(action_logits[0], dim=1)
+        actions = sample(log_probs, generator)
+        log_prob = log_probs.gather(1, actions[:, None])[:, 0]
+        entries = (observation, starts, actions, log_prob, value[0])
+        for key, entry in zip(rollout, entries, strict=True):
+            rollout[key].append(entry)
+        reward, over, lost = emulators.step(actions.cpu().numpy())
+        reward = np.sign(reward) if settings.clip_rewards else reward
+        rewards.append(reward - settings.life_penalty * lost)
+        ends.append(lost if settings.life_loss else over)
+    observation = emulators.observations().to(device)
+    starts = torch.from_numpy(emulators.starts).to(device)
+    _, last_value, _ = decide(network, observation[None], memory, starts[None])
+    rollout = {key: torch.stack(entries) for key, entries in rollout.items()}
+    rewards, ends = (
+        torch.from_numpy(np.stack(x).astype(np.float32)).to(device) for x in (rewards, ends)
+    )
+    rollout["advantages"] = advantages(
+        rewards, rollout["values"], ends, last_value[0], settings.gamma, settings.gae_lambda
+    )
+    rollout["returns"] = rollout["advantages"] + rollout["values"]
+    return rollout | {"memory": torch.cat(entering)}, memory
+
+
+def decide(network, observations, memory, starts):
+    """Run a network over sequences, convolutions in bfloat16, as collecting and learning do.
+
+    Args:
+        network: to run.
+        observations: `[T, B, ...]`, as `Emulators.observations` returns them.
+        memory: `[B, k, M]` entering the first step; `[B, 0, 0]` of a feed-forward network.
+        starts: `[T, B]` bool, True where an episode starts: memory is zero there.
+
+    Returns:
+        action_logits `[T, B, A]`, values `[T, B]` and the memory after the last step.
+    """
+    if memory.shape[1]:
+        hidden, memory = unroll(network, observations, memory, starts)
+        return *network.heads(hidden), memory
+    hidden = hidden_layer(network, observations.flatten(0, 1)).unflatten(0, starts.shape)
+    return network.actor_linear(hidden), network.critic_linear(hidden).squeeze(-1), memory
+
+
+def unroll(network, observations, memory, starts):
+    """Return hidden layers `[T, B, M]` and the last memory of a network with a memory."""
+    if memory.device.type == "cpu" and network.cell == "lstm":
+        return fused.unroll(network, observations, memory, starts)
+    with torch.autocast(memory.device.type, torch.bfloat16):
+        hidden, memory = network.unroll(observations, memory, starts)
+    return hidden.float(), memory.float()
+
+
+def sample(log_probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw an action `[B]` int64 from each row of `[B, A]`, by the Gumbel trick."""
+    noise = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)
+    return (log_probs - torch.log(-torch.log(noise.clamp_min(1e-20)))).argmax(1)
 
 
 def advantages(rewards, values, ends, last_value, gamma, gae_lambda) -> torch.Tensor:
@@ -146,71 +268,9 @@ def advantages(rewards, values, ends, last_value, gamma, gae_lambda) -> torch.Te
     return result
 
 
-def observe(screens: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return the observations `[B, 1, 80, 80]` float32 of screens `[B, 210, 160, 3]` uint8."""
-    return torch.from_numpy(luma80(screens))[:, None].to(device)
-
-
-def unroll(network, observations, memory, starts):
-    """Return hidden layers and memory, convolutions in bfloat16, as collecting and learning do."""
-    if memory.device.type == "cpu" and network.cell == "lstm":
-        return fused.unroll(network, observations, memory, starts)
-    with torch.autocast(memory.device.type, torch.bfloat16):
-        hidden, memory = network.unroll(observations, memory, starts)
-    return hidden.float(), memory.float()
-
-
-@torch.no_grad()
-def _collect(network, emulators, memory, settings, generator):
-    """Play `rollout_steps` in each emulator; return the rollout and the memory after it.
-
-    The rollout's entries are `[T, B, ...]`; its "memory" is the one that entered each sequence,
-    `[sequences, k, M]` (see `cut`).
-    """
-    device = memory.device
-    rollout = {key: [] for key in ("observations", "starts", "actions", "log_probs", "values")}
-    rewards, ends, entering = [], [], []
-    for step in range(settings.rollout_steps):
-        if step % settings.sequence_length == 0:
-            entering.append(memory)
-        observation = observe(emulators.screens, device)
-        starts = torch.from_numpy(emulators.starts).to(device)
-        hidden, memory = unroll(network, observation[None], memory, starts[None])
-        action_logits, value = network.heads(hidden[0])
-        log_probs = torch.log_softmax(action_logits, dim=1)
-        actions = sample(log_probs, generator)
-        log_prob = log_probs.gather(1, actions[:, None])[:, 0]
-        entries = (observation, starts, actions, log_prob, value)
-        for key, entry in zip(rollout, entries, strict=True):
-            rollout[key].append(entry)
-        reward, over, lost = emulators.step(actions.cpu().numpy())
-        reward = np.sign(reward) if settings.clip_rewards else reward
-        rewards.append(reward - settings.life_penalty * lost)
-        ends.append(lost if settings.life_loss else over)
-    observation = observe(emulators.screens, device)
-    starts = torch.from_numpy(emulators.starts).to(device)
-    hidden, _ = unroll(network, observation[None], memory, starts[None])
-    last_value = network.heads(hidden[0])[1]
-    rollout = {key: torch.stack(entries) for key, entries in rollout.items()}
-    rewards, ends = (
-        torch.from_numpy(np.stack(x).astype(np.float32)).to(device) for x in (rewards, ends)
-    )
-    rollout["advantages"] = advantages(
-        rewards, rollout["values"], ends, last_value, settings.gamma, settings.gae_lambda
-    )
-    rollout["returns"] = rollout["advantages"] + rollout["values"]
-    return rollout | {"memory": torch.cat(entering)}, memory
-
-
 def cut(entry: torch.Tensor, steps: int) -> torch.Tensor:
     """Cut `[T, B, ...]` into sequences `[steps, T / steps * B, ...]`, the earliest steps first."""
     return entry.unflatten(0, (-1, steps)).transpose(0, 1).flatten(1, 2)
-
-
-def sample(log_probs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw an action `[B]` int64 from each row of `[B, A]`, by the Gumbel trick."""
-    noise = torch.rand(log_probs.shape, generator=generator, device=log_probs.device)
-    return (log_probs - torch.log(-torch.log(noise.clamp_min(1e-20)))).argmax(1)
 
 
 def _update(network, optimizer, rollout, settings, generator):
@@ -225,15 +285,17 @@ def _update(network, optimizer, rollout, settings, generator):
         order = torch.randperm(settings.sequences, generator=generator, device=memory.device)
         for part in order.chunk(settings.minibatches):
             batch = {key: entry[:, part] for key, entry in sequences.items()}
-            hidden, _ = unroll(network, batch["observations"], memory[part], batch["starts"])
-            action_logits, value = network.heads(hidden)
+            action_logits, value, _ = decide(
+                network, batch["observations"], memory[part], batch["starts"]
+            )
             log_probs = torch.log_softmax(action_logits, dim=-1)
             entropy = -(log_probs.exp() * log_probs).sum(-1).mean()
             log_ratio = log_probs.gather(2, batch["actions"][..., None])[..., 0]
             log_ratio = log_ratio - batch["log_probs"]
             ratio = log_ratio.exp()
             gain = batch["advantages"]
-            gain = (gain - gain.mean()) / (gain.std() + 1e-8)
+            if settings.normalise_advantages:
+                gain = (gain - gain.mean()) / (gain.std() + 1e-8)
             clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
             policy_loss = -torch.min(ratio * gain, clipped * gain).mean()
             value_loss = 0.5 * F.mse_loss(value, batch["returns"])
@@ -252,13 +314,37 @@ def _update(network, optimizer, rollout, settings, generator):
     return dict(zip(names, means, strict=True))
 
 
-def check_network(agent: Agent) -> None:
-    """Refuse an agent of another network or preprocessing than those that are trained."""
-    reads, cell = agent.preprocessing.name, getattr(agent.network, "cell", None)
-    if (cell, reads) != ("lstm", "luma80"):
+def start_network(environment: EnvironmentSettings, settings: PPOSettings, seed: int):
+    """Build the untrained network that settings name.
+
+    Raises:
+        ValueError: for an unknown network, or one that is not trained here.
+    """
+    arguments = {"hidden_units": settings.hidden_units} if settings.hidden_units else {}
+    if settings.calibrated and settings.network != RECURRENT:
+        return initial_network(settings.network, environment, seed, **arguments)
+    actions = len(action_meanings(environment.game, environment.full_action_space))
+    network = initialise(build_network(settings.network, actions, **arguments), seed)
+    feed_forward = not network.memory_shape[0] and getattr(network, "critic_linear", None)
+    if settings.network != RECURRENT and not feed_forward:
         raise ValueError(
-            f"agent {agent.name!r} has the memory {cell!r} and reads {reads!r}; training takes "
-            "the network with 'lstm' that reads 'luma80'"
+            f"PPO trains {RECURRENT!r} and feed-forward networks with a critic, "
+            f"received {settings.network!r}"
+        )
+    return network
+
+
+def check_network(agent: Agent, network=None) -> None:
+    """Require an agent of the network, and of what it reads, that are trained."""
+    reads, name = agent.preprocessing.name, agent.network.architecture
+    trained = network.architecture if network is not None else RECURRENT
+    same = network is None or agent.network.arguments == network.arguments
+    expected = "luma80" if trained == RECURRENT else "area84-stack4"
+    if not same or (name, reads) != (trained, expected):
+        raise ValueError(
+            f"agent {agent.name!r} has the network {name!r} and reads {reads!r}; training takes "
+            f"the network {trained!r}{'' if same else ' with other arguments'} that reads "
+            f"{expected!r}"
         )
 
 
@@ -271,6 +357,7 @@ def train(
     environment: EnvironmentSettings | None = None,
     from_agent: Agent | None = None,
     device: str = "cpu",
+    checkpoint_every: int = 0,
     max_seconds: float = float("inf"),
     callbacks: Iterable[Callback] = (),
     progress: bool = True,
@@ -287,6 +374,7 @@ def train(
         environment: settings of the emulators; the project's own by default.
         from_agent: an Agent whose weights to start from; its name becomes the lineage.
         device: "cpu" or "cuda".
+        checkpoint_every: agent steps between checkpoints; 0 for `runs.checkpoint_steps`.
         max_seconds: stop (resumable) after so much wall time.
         callbacks: each called as `callback(step, network, metrics)` after every update.
         progress: show a bar.
@@ -313,10 +401,9 @@ def train(
         "lineage": from_agent.name if from_agent else None,
         "parent_sha256": from_agent.facts.get("sha256") if from_agent else None,
     }
-    network = RecurrentActorCritic(len(make_env(environment).action_meanings))
-    initialise(network, seed)
+    network = start_network(environment, settings, seed)
     if from_agent:
-        check_network(from_agent)
+        check_network(from_agent, network)
         network.load_state_dict(from_agent.network.state_dict())
     network.to(device, memory_format=torch.channels_last)
 
@@ -324,6 +411,7 @@ def train(
         run_dir,
         facts,
         PPO(network, environment, settings, seed),
+        checkpoint_every=checkpoint_every,
         max_seconds=max_seconds,
         callbacks=callbacks,
         progress=progress,
