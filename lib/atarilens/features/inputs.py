@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from atarilens.agents import Agent
 from atarilens.saliency.masks import blur_matrix
 
 LEARNING_RATE = 0.05  # of Adam, in grey levels of [0, 1]
@@ -104,6 +105,13 @@ def exciting_inputs(
     with torch.no_grad():
         found = activation(observations)
     return ExcitingInputs(observations.detach().numpy(), found.numpy())
+
+
+def value_of(agent: Agent, memory: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the value as a function of observations `[B, C, H, W]`, with a memory `[1, k, M]`."""
+    return lambda observations: agent.network(
+        observations, memory.expand(len(observations), -1, -1)
+    )[1]
 
 
 def total_variation(observations: Tensor) -> Tensor:

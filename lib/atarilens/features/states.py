@@ -24,12 +24,11 @@ from torch.nn import functional as F
 
 from atarilens import paths
 from atarilens.agents import Agent, preprocessing
-from atarilens.play import Trajectory
 
 LATENTS = 100
 WIDTHS = (32, 64, 96, 128)  # channels of the encoder's convolutions
 BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
-MASK_FLOOR = 0.2  # rho: share of the reconstruction loss that all pixels get alike
+MASK_FLOOR = 0.6  # rho: share of the reconstruction loss that all pixels get alike
 # The luma of ITU-R BT.601, as each preprocessing rounds it.
 LUMA = {"luma80": (0.299, 0.587, 0.114)}
 DEFAULT_LUMA = tuple(weight / 16384 for weight in (4899, 9617, 1868))
@@ -69,7 +68,9 @@ class Autoencoder(nn.Module):
             layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1))
             if after != channels:
                 layers += [nn.BatchNorm2d(after), nn.ReLU()]
-        self.decoder = nn.Sequential(*layers, nn.Sigmoid())
+        self.decoder = nn.Sequential(*layers)
+        # What is drawn if the decoder says nothing: training sets it to the median state.
+        self.background = nn.Parameter(torch.zeros(channels, *size))
 
     def encode(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance `[B, 100]` of states `[B, C, H, W]` in [0, 1]."""
@@ -83,7 +84,8 @@ class Autoencoder(nn.Module):
         top, left = (
             (have - want) // 2 for have, want in zip(states.shape[2:], self.size, strict=True)
         )
-        return states[:, :, top : top + self.size[0], left : left + self.size[1]]
+        states = states[:, :, top : top + self.size[0], left : left + self.size[1]]
+        return torch.sigmoid(states + self.background)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class StateModel:
         tensors["memories"] = torch.from_numpy(self.memories).half().reshape(len(self.memories), -1)
         content = save_tensors(tensors)
         row = self.facts | {
-            "channels": self.network.decoder[-2].out_channels,
+            "channels": self.network.decoder[-1].out_channels,
             "memory_shape": list(self.memories.shape[1:]),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
@@ -258,8 +260,8 @@ def attention_masks(
     the paper's recurrent network has ELU. Deviation: the gradient is multiplied by how far the
     state is from the background. The plain gradient spreads over the whole screen: Breakout's
     ball gets a thousandth of it, and no autoencoder learns the ball from that. Deviation: every
-    pixel gets the share `floor` / (H W) on top, because a mask that is zero on most of the
-    background leaves it undefined.
+    pixel gets the share `floor` / (H W) on top. Without it, drawing a ball where there is none
+    costs nothing, and the autoencoder draws it everywhere.
 
     Args:
         agent: whose network is asked; it must allow gradients of its input.
@@ -282,11 +284,25 @@ def attention_masks(
     return (1 - floor) * mask + floor * even
 
 
-def sources(trajectory: Trajectory, count: int, seed: int = 0) -> np.ndarray:
-    """Draw steps `[count]` of a trajectory, without repetition, increasing."""
-    generator = np.random.default_rng(seed)
-    count = min(count, len(trajectory))
-    return np.sort(generator.choice(len(trajectory), count, replace=False))
+def grey_of(agent: Agent, states: np.ndarray) -> np.ndarray:
+    """Return the newest screen that an agent reads in each state: `[n, H, W]` float32."""
+    with torch.no_grad():
+        return observations_of(agent, torch.from_numpy(states))[:, -1].numpy()
+
+
+def mask_pictures(agent: Agent, states: np.ndarray, memory: np.ndarray) -> np.ndarray:
+    """Return attention masks as pictures `[n, H, W, 3]` uint8, each over its own maximum.
+
+    Args:
+        agent: whose gradient makes the masks.
+        states: `[n, C, H, W]`; their median is the background.
+        memory: `[n, k, M]` entering those steps.
+    """
+    inputs = torch.from_numpy(states)
+    background = inputs.median(0).values
+    masks = attention_masks(agent, inputs, torch.from_numpy(memory), 0.0, background)[:, 0]
+    shown = (masks / masks.amax((1, 2), keepdim=True)).sqrt().numpy()
+    return (255 * shown).round().astype(np.uint8)[..., None].repeat(3, -1)
 
 
 def _averaging(size: int, target: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from atarilens.views.files import (
     save_figure,
     save_movie,
 )
-from atarilens.views.galleries import GalleryRow, gallery_figure
+from atarilens.views.galleries import GalleryRow, gallery_figure, grey_pictures
 from atarilens.views.layouts import (
     attention_figure,
     curves_figure,
@@ -37,6 +37,7 @@ __all__ = [
     "enlarge",
     "gallery_figure",
     "gif",
+    "grey_pictures",
     "learning_figure",
     "memory_figure",
     "motion_arrow",

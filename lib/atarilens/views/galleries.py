@@ -68,3 +68,8 @@ def _draw_values(axes, row: GalleryRow) -> None:
     axes.set(ylim=(len(row.values) - 0.5, -0.5), yticks=[])
     axes.set_xlabel(row.unit, labelpad=1)
     axes.tick_params(labelsize=8, pad=1)
+
+
+def grey_pictures(images: np.ndarray) -> np.ndarray:
+    """Turn `[n, h, w]` in [0, 1] into grey pictures `[n, h, w, 3]` uint8."""
+    return (255 * np.clip(images, 0, 1)).round().astype(np.uint8)[..., None].repeat(3, -1)

@@ -53,7 +53,7 @@ class StateModelSettings:
     frames: int = 3000
     recorded: int = 6000
     epochs: int = 40
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 1e-3
     perception: float = 1e-3
     prior: float = 1e-4
@@ -165,6 +165,9 @@ def train_state_model(
     states, memories = training_set(agent, settings, seed)
     network = Autoencoder(states.shape[1], states.shape[2:]).train()
     network.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        median = torch.from_numpy(np.median(states, axis=0))
+        network.background.copy_(torch.logit(median, eps=0.02))
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     epoch, seconds, state_file = 0, 0.0, run_dir / "state.pt"
