@@ -8,6 +8,7 @@ _HOME = {
     "AgentRecorder": "recorder",
     "sb3_callback": "recorder",
     "training_callback": "recorder",
+    "walk": "latent_walk",
 }
 
 __all__ = list(_HOME)

@@ -150,6 +150,7 @@ def synthesize(
     steps: int = 300,
     learning_rate: float = LEARNING_RATE,
     prior_weight: float = PRIOR_WEIGHT,
+    start: np.ndarray | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> SynthesizedStates:
     """Search for states that an agent, with a memory of its own play, answers as the target asks.
@@ -168,6 +169,7 @@ def synthesize(
         steps: of the search.
         learning_rate: of Adam.
         prior_weight: alpha, weight of the distance KL(N(mean, variance), N(0, 1)) to the prior.
+        start: `[n * restarts, 100]` latents to start from; by default drawn from the prior.
         on_step: called as `on_step(step, states)` with the states `[n * restarts, C, H, W]`.
 
     Returns:
@@ -187,6 +189,8 @@ def synthesize(
     generator = torch.Generator().manual_seed(seed)
     network = model.network
     mean = torch.randn(count * restarts, network.mean.out_features, generator=generator)
+    if start is not None:
+        mean = torch.from_numpy(np.array(start, np.float32)).reshape(mean.shape)
     drawn = torch.randint(len(model.memories), (count,), generator=generator)
     memory = torch.from_numpy(model.memories)[drawn].repeat_interleave(restarts, 0)
     mean, log_variance = mean.requires_grad_(True), torch.zeros_like(mean, requires_grad=True)
