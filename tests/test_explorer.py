@@ -3,23 +3,37 @@
 import io
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from atarilens import load_agent
+from atarilens import load_agent, rollout, save_agent
+from atarilens.agents import agent_from_module, build_network
 from atarilens.apps import explorer
+from atarilens.apps.activations import (
+    COLOURS,
+    activations_of,
+    channels_image,
+    memory_channels,
+)
 from atarilens.apps.explorer import (
     Exploration,
     Explorer,
     Knobs,
     drawing,
     explain,
+    explore,
     export,
     probe,
 )
 from atarilens.apps.explorer import page as page_module
+from atarilens.apps.explorer.panels import NOBODY
+from atarilens.games.emulators import EnvironmentSettings
+from atarilens.games.objects import object_boxes
 from atarilens.measures.attention import attention_by_object
 from atarilens.play.inference import seen_by
 from atarilens.play.trajectories import save_replay
@@ -41,8 +55,6 @@ def exploration(untrained_agent, short_trajectory) -> Exploration:
 @pytest.fixture(scope="module")
 def louder_agent():
     """The untrained agent of Pong with another first layer, under a name of its own."""
-    from dataclasses import replace
-
     agent = load_agent("untrained-pong")
     agent.network.conv1.weight.mul_(2)
     return replace(agent, name="louder")
@@ -204,8 +216,8 @@ def test_attention_fills_up_coarse_before_fine(untrained_agent, short_trajectory
 
 def test_the_oldest_maps_are_forgotten(untrained_agent, short_trajectory):
     exploration = Exploration(untrained_agent, short_trajectory)
-    maps = [exploration.maps("untrained-pong", 0, Knobs(stride=stride)) for stride in range(20, 26)]
-    assert exploration.maps("untrained-pong", 0, Knobs(stride=25)) is maps[-1]
+    maps = [exploration.maps("untrained-pong", 0, Knobs(stride=stride)) for stride in range(20, 29)]
+    assert exploration.maps("untrained-pong", 0, Knobs(stride=28)) is maps[-1]
     assert exploration.maps("untrained-pong", 0, Knobs(stride=20)) is not maps[0]
 
 
@@ -218,6 +230,72 @@ def test_checkpoints_are_those_of_one_kind_in_the_order_of_training():
     assert explorer.checkpoints("untrained-pong")["untrained-pong"] == 0
     for game in ("pong", "breakout", "spaceinvaders"):
         assert all(game in name for name in explorer.agents_of(game))
+
+
+def test_the_first_step_shows_the_ball(untrained_agent):
+    trajectory = rollout(untrained_agent, seed=0, max_steps=100)
+    step = explorer.first_step(trajectory)
+    assert len(object_boxes("pong", trajectory.ram[step])["ball"]) == 1
+    assert not any(len(object_boxes("pong", ram)["ball"]) for ram in trajectory.ram[:step])
+    other = replace(trajectory, settings=EnvironmentSettings("Tennis"))
+    assert explorer.first_step(other) == 10  # its objects are not known
+
+
+def test_repeated_maps_have_a_mean_and_a_spread(untrained_agent, short_trajectory):
+    knobs = Knobs(stride=16, repeats=8)
+    found = explain(untrained_agent, short_trajectory, STEP, knobs, gain=(3e9, 2e6))
+    observation, memory = short_trajectory.observations[STEP], short_trajectory.memory[STEP]
+    maps = perturbation_saliency(untrained_agent.network, observation, memory, stride=16, repeats=8)
+    np.testing.assert_array_equal(found.maps.actor, maps.actor)
+    image, note = drawing.spread_image(found.maps, (3e9, 2e6), knobs)
+    blue = np.rint(np.clip(3e9 * maps.actor_spread, 0, 255))
+    np.testing.assert_allclose(image[..., 2], blue, atol=1)
+    at = np.unravel_index(maps.actor.argmax(), (80, 80))
+    assert f"actor {maps.actor_spread[at] / maps.actor[at]:.0%}" in note
+    assert "over 8 jittered maps" in note
+
+
+# -- inside the network
+
+
+def test_activations_are_those_of_the_forward_pass(untrained_agent, short_trajectory):
+    network = untrained_agent.network
+    observation, memory = short_trajectory.observations[STEP], short_trajectory.memory[STEP]
+    found = activations_of(network, observation, memory)
+    batch = torch.from_numpy(observation)[None], torch.from_numpy(memory)[None]
+    with torch.no_grad():
+        encoding, (_, _, after) = network.encode(batch[0]), network(*batch)
+    np.testing.assert_allclose(found.channels, encoding.reshape(32, 5, 5), atol=1e-6)
+    np.testing.assert_allclose(found.memory, after[0], atol=1e-6)
+    assert not network.conv4._forward_hooks
+
+
+def test_activations_of_a_network_without_memory_or_convolutions():
+    network = build_network("nature", 6)
+    found = activations_of(network, np.random.default_rng(0).random((4, 84, 84), np.float32), None)
+    assert found.channels.shape == (64, 7, 7)
+    assert found.channels.min() == 0  # after its nonlinearity
+    assert found.memory is None
+    plain = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
+    found = activations_of(plain, np.ones((1, 4, 4), np.float32), None)
+    assert found.channels is None
+    assert found.memory is None
+
+
+def test_channels_are_drawn_signed_with_one_scale():
+    channels = np.zeros((4, 2, 2), np.float32)
+    channels[0, 0, 0], channels[3, 1, 1] = 2, -1
+    image = channels_image(channels, 2.0)
+    assert image.shape == (5, 5, 3)
+    assert (image[0, 0] == np.rint(255 * np.array(COLOURS(1.0)[:3]))).all()
+    assert (image[4, 4] == np.rint(255 * np.array(COLOURS(0.25)[:3]))).all()
+    assert image[0, 0, 0] > image[0, 0, 2]  # positive is red
+    assert image[4, 4, 2] > image[4, 4, 0]  # negative is blue
+    memory = np.arange(512.0).reshape(2, 256)
+    states = memory_channels(memory)
+    assert states.shape == (2, 12, 22)
+    np.testing.assert_array_equal(states.reshape(2, -1)[:, :256], memory)
+    assert channels_image(states, 1.0).shape == (25, 25, 3)
 
 
 # -- drawings
@@ -245,8 +323,6 @@ def test_a_curve_has_gaps_and_ends_where_it_should(short_trajectory):
 
 
 def test_rewards_and_ends_of_episodes_are_marked(short_trajectory):
-    from dataclasses import replace
-
     rewards = np.zeros(12)
     rewards[11], rewards[0] = 1, -1
     trajectory = replace(short_trajectory, rewards=rewards, episode=np.arange(12) // 6)
@@ -279,7 +355,7 @@ def test_a_view_is_written_with_its_numbers(exploration, tmp_path):
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_a_clip_is_written(exploration, tmp_path, suffix):
     path = tmp_path / f"clip{suffix}"
-    export.write_clip(exploration, "untrained-pong", range(3, 7), Knobs("jacobian"), path)
+    export.write_clip(exploration, ["untrained-pong"], range(3, 7), Knobs("jacobian"), path)
     if suffix == ".gif":
         with Image.open(path) as movie:
             assert movie.n_frames == 4
@@ -389,7 +465,7 @@ def test_another_episode_and_another_game(page):
     page.steps.value = 10
     page.play_another()
     assert page.exploration.trajectory.origin["seed"] == 4
-    assert page.step.value == 0
+    assert page.step.value == explorer.first_step(page.exploration.trajectory)
     page.game.value = "breakout"
     assert page.player.startswith(("untrained-breakout", "breakout"))
     assert "Breakout" in page.heading.value
@@ -416,6 +492,87 @@ def test_an_agent_of_ones_own_plays_beside_the_others(louder_agent):
     assert page.onlooker == "untrained-pong"
     assert "Maps of <b>untrained-pong</b>" in page.screen_note.value
     assert page.value_legend.value.count("al-key") == 2
+
+
+def test_two_agents_are_shown_side_by_side(louder_agent, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(page_module, "WRITTEN", tmp_path / "build" / "explorer")
+    page = Explorer(louder_agent, steps=10)
+    assert len(page.pair.children) == 1
+    page.compared.value = "untrained-pong"
+    assert len(page.pair.children) == 2
+    expected = page.exploration.explain("untrained-pong", page.step.value, page.knobs)
+    np.testing.assert_array_equal(load_image(page.beside.image), expected.image)
+    assert page.beside.image != page.screen.image
+    assert "<b>louder</b> (left) and <b>untrained-pong</b> (right)" in page.screen_note.value
+    page.clip_steps.value = 2
+    with Image.open(page.write_clip()) as movie:
+        assert movie.width > 2 * 320
+    page.compared.value = NOBODY
+    assert len(page.pair.children) == 1
+
+
+def test_what_is_inside_the_network_is_shown(page):
+    page.go(STEP)
+    shown = {}
+    for kind in page.inside.options:
+        page.inside.value = kind
+        assert not page.status.value
+        shown[kind] = page.observed.image
+    assert len(set(shown.values())) == 4
+    assert "tick “Mean of jittered maps”" in page.observed_note.value
+    page.stride.value, page.repeats.value = 20, True
+    assert "standard deviation over 8 jittered maps" in page.observed_note.value
+    assert page.observed.image != shown["spread of the maps"]
+    page.repeats.value, page.stride.value, page.inside.value = False, 5, "what it reads"
+
+
+def test_a_checkpoint_of_ones_own_is_opened(louder_agent, tmp_path):
+    page = Explorer("untrained-pong", steps=10)
+    weights = save_agent(louder_agent, tmp_path / "mine")
+    row = weights.with_suffix(".yml")
+    upload = [
+        {
+            "name": path.name,
+            "type": "",
+            "size": path.stat().st_size,
+            "content": memoryview(path.read_bytes()),
+            "last_modified": datetime.now(tz=UTC),
+        }
+        for path in (weights, row)
+    ]
+    page.own_file.value = upload
+    assert not page.status.value
+    assert page.player == "mine"
+    assert page.agent.value == "mine"
+    weight = page.exploration.player.network.conv1.weight
+    torch.testing.assert_close(weight, louder_agent.network.conv1.weight, rtol=1e-3, atol=1e-4)
+    page.own_file.value = [upload[0] | {"content": memoryview(b"no weights"), "name": "bad.zip"}]
+    assert "al-error" in page.status.value
+    assert page.player == "mine"
+    page.own_file.value = [upload[0], upload[0] | {"name": "other.safetensors"}]
+    assert "expected one checkpoint and perhaps its .yml" in page.status.value
+
+
+def test_the_environment_chooses_the_agent(louder_agent, tmp_path, monkeypatch):
+    weights = save_agent(louder_agent, tmp_path / "mine")
+    monkeypatch.setenv("ATARILENS_AGENT", str(weights))
+    monkeypatch.setenv("ATARILENS_GAME", "pong")
+    assert explore(steps=10).player == "mine"
+    assert explore("untrained-breakout", steps=10).player == "untrained-breakout"
+    monkeypatch.setenv("ATARILENS_AGENT", str(tmp_path / "missing.pth"))
+    page = explore(steps=10)
+    assert page.player == page_module.default_agent()
+    assert "missing.pth" in page.status.value
+    monkeypatch.delenv("ATARILENS_AGENT")
+    assert explore(steps=10).exploration.player.game == "pong"
+
+
+def test_an_agent_with_q_values_plays_greedily():
+    network = build_network("nature-q", 6)
+    agent = agent_from_module(network, game="pong", preprocessing="area84-stack4", name="dqn")
+    page = Explorer(agent, steps=10)
+    assert page.exploration.trajectory.origin["greedy"]
 
 
 def test_what_goes_wrong_is_said_on_the_page(page, monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class Knobs:
         radius: px, standard deviation of the perturbation's mask.
         gain: factor on the brightness that `episode_gain` chooses.
         heads: which map is drawn: "actor", "critic" or "both".
+        repeats: maps with jittered masks; with 2 or more, their mean is shown, and their spread.
 
     Raises:
         ValueError: if method or heads is none of these.
@@ -52,6 +53,7 @@ class Knobs:
     radius: float = 5.0
     gain: float = 1.0
     heads: str = "both"
+    repeats: int = 1
 
     def __post_init__(self):
         """Check the words; the saliency functions check the numbers."""
@@ -62,8 +64,10 @@ class Knobs:
 
     @property
     def map_key(self) -> tuple:
-        """The settings that change the maps: a Jacobian has no stride and no radius."""
-        return (self.method, self.stride, self.radius)[: 1 if self.method == "jacobian" else 3]
+        """The settings that change the maps: a Jacobian has only its name."""
+        if self.method == "jacobian":
+            return (self.method,)
+        return self.method, self.stride, self.radius, self.repeats
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,21 @@ def saliency_of(agent: Agent, observation, memory, knobs: Knobs) -> SaliencyMaps
         stride=knobs.stride,
         mask_sigma=knobs.radius,
         blur_sigma=BLUR_SIGMA,
+        repeats=knobs.repeats,
     )
+
+
+def first_step(trajectory: Trajectory) -> int:
+    """Return a step that shows something: the first one with the most kinds of objects.
+
+    Only the first half of the steps counts. In a game whose objects are not known, it is a step a
+    tenth of the way.
+    """
+    game, half = trajectory.settings.game, max(1, len(trajectory) // 2)
+    if not has_objects(game):
+        return len(trajectory) // 10
+    boxes = (object_boxes(game, ram) for ram in trajectory.ram[:half])
+    return int(np.argmax([sum(len(found) > 0 for found in kinds.values()) for kinds in boxes]))
 
 
 def gain_steps(length: int) -> np.ndarray:
@@ -136,6 +154,7 @@ def gain_steps(length: int) -> np.ndarray:
 
 def episode_gain(agent: Agent, trajectory: Trajectory, knobs: Knobs) -> tuple[float, float]:
     """Choose one gain (actor, critic) for an episode, so that its screens can be compared."""
+    knobs = replace(knobs, repeats=1)
     steps = gain_steps(len(trajectory))
     chosen = trajectory.observations[steps], trajectory.memory[steps]
     return common_gain([saliency_of(agent, *chosen, knobs)])

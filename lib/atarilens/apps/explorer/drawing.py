@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from atarilens.apps.activations import channels_image
 from atarilens.apps.explorer.decision import HEADS, Explanation, Knobs, Probe
 from atarilens.apps.explorer.exploration import Exploration
 from atarilens.games.objects import game
 from atarilens.play.trajectories import Trajectory
+from atarilens.saliency import SaliencyMaps
 from atarilens.views import Panel, movie_frames
 from atarilens.views.layouts import house_style, lay_out, legend_above
 
@@ -251,19 +253,61 @@ def heading_html(exploration: Exploration, step: int, action: str) -> str:
     )
 
 
-def screen_note_html(player: str, onlooker: str, gain: Sequence[float], knobs: Knobs) -> str:
+def screen_note_html(
+    player: str, onlookers: Sequence[str], gain: Sequence[float], knobs: Knobs
+) -> str:
     """Return the note below the screen: whose maps, in which colours, how bright."""
-    whose = "" if onlooker == player else f"Maps of <b>{escape(onlooker)}</b>. "
+    names = " (left) and ".join(f"<b>{escape(name)}</b>" for name in onlookers)
+    right, left = (" (right)", " (left)") if len(onlookers) == 2 else ("", "")
+    whose = "" if list(onlookers) == [player] else f"Maps of {names}{right}. "
     return (
         f'<div class="al-note">{whose}<i class="al-actor"></i>blue: matters to the actor'
-        f'<i class="al-critic"></i>red: matters to the critic; {full_brightness(gain, knobs)}</div>'
+        f'<i class="al-critic"></i>red: matters to the critic; '
+        f"{full_brightness(gain, knobs)}{left}</div>"
     )
 
 
-def observed_note_html(centre: tuple[int, int] | None) -> str:
+def observed_note(centre: tuple[int, int] | None) -> str:
     """Return the note below the observation."""
-    what = "after the blur" if centre else "the newest screen, preprocessed"
-    return f'<div class="al-note">{what}</div>'
+    return "after the blur" if centre else "the newest screen, preprocessed"
+
+
+def spread_image(maps: SaliencyMaps, gain: Sequence[float], knobs: Knobs) -> tuple[np.ndarray, str]:
+    """Draw the spread over repeated maps, at the brightness of the maps, and describe it.
+
+    Returns:
+        `[H, W, 3]` uint8, actor blue and critic red; and a note.
+    """
+    picture = np.zeros((*maps.actor.shape, 3), np.float32)
+    if maps.actor_spread is None:
+        return (
+            picture,
+            "tick “Mean of jittered maps”, with the method Perturbation, to see the spread",
+        )
+    words = []
+    spreads = maps.actor_spread, maps.critic_spread
+    for head, mean, spread, level, channel in zip(
+        HEADS, (maps.actor, maps.critic), spreads, gain, (2, 0), strict=False
+    ):
+        if spread is not None and knobs.heads in (head, "both"):
+            picture[..., channel] = level * knobs.gain * spread / 255
+            at = np.unravel_index(mean.argmax(), mean.shape)
+            words.append(f"{head} {spread[at] / (mean[at] or 1):.0%}")
+    note = f"standard deviation over {knobs.repeats} jittered maps; at the peak: {', '.join(words)}"
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), note
+
+
+def activations_image(channels: np.ndarray | None, kind: str) -> tuple[np.ndarray, str]:
+    """Draw channels `[K, h, w]` as small pictures, and describe them; black if there are none."""
+    if channels is None:
+        return np.zeros((8, 8, 3), np.uint8), f"this network has no {kind}"
+    largest = float(np.abs(channels).max())
+    count, height, width = channels.shape
+    names = (
+        ("h", "h, below it c")[count - 1] if kind == "memory" and count < 3 else f"{count} channels"
+    )
+    note = f"{names}, {height} × {width} each; red positive, blue negative, strongest {largest:.2g}"
+    return channels_image(channels, largest), note
 
 
 def bars_html(explanation: Explanation, probe: Probe | None = None) -> str:
@@ -348,13 +392,14 @@ def brief(number: int) -> str:
     return str(number)
 
 
-def clip_frames(
-    explanations: Sequence[Explanation], steps: Sequence[int], title: str
-) -> np.ndarray:
-    """Return the frames `[T, height, width, 3]` uint8 of a clip with the step and the action."""
-    images = np.stack([explanation.image for explanation in explanations])
-    captions = [
-        f"step {step}   {explanation.action}"
-        for step, explanation in zip(steps, explanations, strict=True)
-    ]
-    return movie_frames({title: images}, captions)
+def clip_frames(columns: Mapping[str, Sequence[Explanation]], steps: Sequence[int]) -> np.ndarray:
+    """Return the frames `[T, height, width, 3]` uint8 of a clip with the step and the action.
+
+    Args:
+        columns: onlooker -> its explanations of the steps.
+        steps: T of them.
+    """
+    images = {name: np.stack([each.image for each in found]) for name, found in columns.items()}
+    first = next(iter(columns.values()))
+    captions = [f"step {step}   {each.action}" for step, each in zip(steps, first, strict=True)]
+    return movie_frames(images, captions)

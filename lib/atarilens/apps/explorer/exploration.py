@@ -1,10 +1,12 @@
 """One episode, with a cache of the maps that were computed for it."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 
 from atarilens.agents import Agent, load_agent
+from atarilens.apps.activations import Activations, activations_of
 from atarilens.apps.explorer.decision import (
     Explanation,
     Knobs,
@@ -20,7 +22,7 @@ from atarilens.saliency import SaliencyMaps
 from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain
 
-KEPT = 4  # combinations of onlooker and knobs whose maps are kept
+KEPT = 8  # combinations of onlooker and knobs whose maps are kept
 
 
 class Exploration:
@@ -71,6 +73,7 @@ class Exploration:
 
     def gain(self, name: str, knobs: Knobs) -> tuple[float, float]:
         """Return the gain (actor, critic) of the episode: grey levels per unit of saliency."""
+        knobs = replace(knobs, repeats=1)  # repeats change the brightness little, and take time
         entry = self._entry(name, knobs)
         if entry["gain"] is None:
             steps = gain_steps(len(self))
@@ -84,6 +87,11 @@ class Exploration:
         explanation = explain(agent, seen, step, knobs, gain=gain, maps=maps)
         self._entry(name, knobs)["attention"][step, knobs.heads == "critic"] = explanation.attention
         return explanation
+
+    def activations(self, name: str, step: int) -> Activations:
+        """Return what is inside an onlooker's network at one step."""
+        agent, seen = self.seen_by(name)
+        return activations_of(agent.network, seen.observations[step], seen.memory[step])
 
     def probe(self, name: str, step: int, centre: tuple[int, int], knobs: Knobs) -> Probe:
         """Perturb an onlooker's observation around one pixel."""

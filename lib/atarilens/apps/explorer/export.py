@@ -1,5 +1,6 @@
 """Write a view of the explorer as a figure with its numbers, or as a clip."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -87,12 +88,14 @@ def _grey(observation: np.ndarray) -> np.ndarray:
 
 
 def write_clip(
-    exploration: Exploration, onlooker: str, steps: range, knobs: Knobs, path: Path
+    exploration: Exploration, onlookers: Sequence[str], steps: range, knobs: Knobs, path: Path
 ) -> Path:
-    """Write steps with their maps as a movie, .gif or .mp4.
+    """Write steps with the maps of one or more agents as a movie, .gif or .mp4.
 
     Raises:
         ValueError: for another ending, or a GIF over 2 MB.
     """
-    explained = [exploration.explain(onlooker, step, knobs) for step in steps]
-    return save_movie(drawing.clip_frames(explained, steps, onlooker), path, FPS)
+    columns = {
+        name: [exploration.explain(name, step, knobs) for step in steps] for name in onlookers
+    }
+    return save_movie(drawing.clip_frames(columns, steps), path, FPS)

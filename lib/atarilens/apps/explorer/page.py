@@ -1,6 +1,8 @@
 """The explorer in a notebook or, through Voilà, as a web page."""
 
 import asyncio
+import os
+import tempfile
 import time
 from html import escape
 from pathlib import Path
@@ -8,11 +10,27 @@ from pathlib import Path
 import numpy as np
 
 from atarilens.agents import Agent, list_agents, load_agent
+from atarilens.apps.activations import memory_channels
 from atarilens.apps.explorer import drawing, export
-from atarilens.apps.explorer.decision import Knobs, checkpoints, replays_of
+from atarilens.apps.explorer.decision import (
+    Explanation,
+    Knobs,
+    Probe,
+    checkpoints,
+    first_step,
+    replays_of,
+)
 from atarilens.apps.explorer.exploration import Exploration
-from atarilens.apps.explorer.panels import NEW, PLAYER, Panels, agent_names
-from atarilens.paths import BUILD
+from atarilens.apps.explorer.panels import (
+    INSIDE,
+    NEW,
+    NOBODY,
+    PLAYER,
+    REPEATS,
+    Panels,
+    agent_names,
+)
+from atarilens.paths import BUILD, ROOT
 from atarilens.play.rollouts import replay, rollout
 from atarilens.saliency.calling import one_torch_thread
 
@@ -28,11 +46,13 @@ class Explorer(Panels):
     """The page. Its widgets are attributes, see `Panels`.
 
     Args:
-        agent: name of the agent that plays first, or an `Agent` of your own; by default the first
-            strong agent that is here.
+        agent: name of the agent that plays first, or a checkpoint's path, or an `Agent` of your
+            own; by default the first strong agent that is here.
+        game: of a checkpoint that does not say which game it plays.
         seed: of its episode.
         steps: length of an episode that is played anew.
-        greedy: take the likeliest action; otherwise actions are drawn from the policy.
+        greedy: take the likeliest action, as an agent with Q-values always does; otherwise actions
+            are drawn from the policy.
         replay: name of a stored replay to show first, or None.
 
     Attributes:
@@ -47,9 +67,10 @@ class Explorer(Panels):
         steps: int = 300,
         greedy: bool = False,
         replay: str | None = None,
+        game: str | None = None,
     ):
-        first = load_agent(agent or default_agent()) if isinstance(agent, str) else agent
-        self._own = {} if isinstance(agent, str) else {agent.name: agent}
+        first = agent if isinstance(agent, Agent) else open_agent(agent or default_agent(), game)
+        self._own = {} if agent in ("", first.name) else {first.name: first}
         names = agent_names(first.game, self._own)
         super().__init__(first.game, names, first.name, seed, steps, greedy, replay)
         self.exploration: Exploration | None = None
@@ -66,15 +87,19 @@ class Explorer(Panels):
         for part in (self.episode, self.seed, self.steps, self.actions):
             part.observe(lambda _: self.load(), "value")
         self.another.on_click(lambda _: self.play_another())
+        self.own_file.observe(self._on_file, "value")
         self.network.observe(self._on_network, "value")
+        self.compared.observe(self._on_network, "value")
         self.learning.observe(self._on_learning, "value")
         knobs = self.method, self.heads, self.stride, self.radius, self.gain, self.objects
+        knobs += self.repeats, self.inside
         for part in (self.step, *knobs):
             part.observe(lambda _: self.draw(), "value")
         self.back.on_click(lambda _: self.go(self.step.value - 1))
         self.forward.on_click(lambda _: self.go(self.step.value + 1))
         self.forget.on_click(lambda _: self.probe(None))
-        for part in (self.screen, self.observed, self.value_curve, self.attention_curve):
+        pictures = self.screen, self.beside, self.observed, self.value_curve, self.attention_curve
+        for part in pictures:
             part.observe(self._on_picture, "event")
         self.save_view.on_click(lambda _: self._guarded(self.write_view))
         self.save_clip.on_click(lambda _: self._guarded(self.write_clip))
@@ -96,13 +121,28 @@ class Explorer(Panels):
             self._quiet = False
             self.load()
 
+    def _on_file(self, change) -> None:
+        if change["new"]:
+            self._guarded(
+                self.open_files, {file["name"]: bytes(file["content"]) for file in change["new"]}
+            )
+            self.own_file.value = ()  # the same file can be opened again
+
     def _on_network(self, change) -> None:
-        if not self._quiet:
-            self._quiet = True
-            if self.onlooker in [name for _, name in self.learning.options]:
-                self.learning.value = self.onlooker
-            self._quiet = False
-            self.draw()
+        if self._quiet:
+            return
+        self._say("")
+        if change["new"] not in (PLAYER, NOBODY):
+            try:
+                self.exploration.seen_by(change["new"])
+            except (ValueError, OSError) as error:  # its weights are not here: keep the old choice
+                self._say(str(error), error=True)
+                self._quiet, change["owner"].value = True, change["old"]
+        self._quiet = True
+        if self.onlooker in [name for _, name in self.learning.options]:
+            self.learning.value = self.onlooker
+        self._quiet = False
+        self.draw()
 
     def _on_learning(self, change) -> None:
         if not self._quiet:
@@ -114,9 +154,9 @@ class Explorer(Panels):
             self._on_key(event)
         elif picture in (self.value_curve, self.attention_curve):
             self.go(round(event["x"] * self.step.max))
-        else:
+        elif picture is not self.observed or self.inside.value in (INSIDE[0], INSIDE[3]):
             agent, seen = self.exploration.seen_by(self.onlooker)
-            region = agent.region if picture is self.screen else None
+            region = None if picture is self.observed else agent.region
             shape = seen.observations.shape[-2:]
             self.probe(drawing.pixel_at(event["x"], event["y"], region, shape))
 
@@ -147,7 +187,32 @@ class Explorer(Panels):
     def knobs(self) -> Knobs:
         """Settings of the maps, as the widgets have them."""
         parts = self.method, self.stride, self.radius, self.gain, self.heads
-        return Knobs(*(part.value for part in parts))
+        return Knobs(*(part.value for part in parts), REPEATS if self.repeats.value else 1)
+
+    def open_files(self, files: dict[str, bytes]) -> None:
+        """Load an agent from a checkpoint, and let it play.
+
+        Args:
+            files: name -> content: the checkpoint and, if it has one, its `.yml`.
+
+        Raises:
+            ValueError: if the files hold no agent of the chosen game; see `load_agent`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder) / Path(name).name for name in files]
+            for path, content in zip(paths, files.values(), strict=True):
+                path.write_bytes(content)
+            checkpoints = [path for path in paths if path.suffix != ".yml"]
+            if len(checkpoints) != 1:
+                names = ", ".join(path.name for path in paths)
+                raise ValueError(f"expected one checkpoint and perhaps its .yml, received {names}")
+            agent = load_agent(checkpoints[0], self.game.value)
+        self._own[agent.name] = agent
+        self._quiet = True
+        self.agent.options = agent_names(agent.game, self._own)
+        self.agent.value, self.episode.value = agent.name, NEW
+        self._quiet = False
+        self.load()
 
     def load(self) -> None:
         """Play an episode with the chosen agent, or re-create the chosen replay."""
@@ -168,7 +233,7 @@ class Explorer(Panels):
             name = self.agent.value
             self._say(f"{name} is playing …")
             agent = self._own.get(name) or load_agent(name)
-            settings = {"greedy": self.actions.value}
+            settings = {"greedy": self.actions.value or agent.network.q_values}
             with one_torch_thread():  # with one screen at a time, more threads are slower
                 trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
         else:
@@ -183,9 +248,10 @@ class Explorer(Panels):
             self.agent.value = agent.name
             self.step.value = self.play.value = 0
             self.step.max = self.play.max = len(trajectory) - 1
+            self.step.value = self.play.value = first_step(trajectory)
             others = [name for name in self.agent.options if name != agent.name]
-            self.network.options = [PLAYER, *others]
-            self.network.value = PLAYER
+            self.network.options, self.compared.options = [PLAYER, *others], [NOBODY, *others]
+            self.network.value, self.compared.value = PLAYER, NOBODY
             stages = {} if agent.name in self._own else checkpoints(agent.name)
             self.learning.disabled = len(stages) < 2
             if self.learning.disabled:
@@ -219,11 +285,16 @@ class Explorer(Panels):
         first = self.step.value
         steps = range(first, min(first + self.clip_steps.value, len(self.exploration)))
         self._say(f"writing a clip of {len(steps)} steps …")
-        name = (
-            f"{export.stem(self.exploration, self.onlooker, first)}.{self.clip_kind.value.lower()}"
+        stem = export.stem(self.exploration, self.onlooker, first)
+        path = WRITTEN / f"{stem}.{self.clip_kind.value.lower()}"
+        onlookers = [self.onlooker, *self._compared()]
+        return self._written(
+            export.write_clip(self.exploration, onlookers, steps, self.knobs, path)
         )
-        shown = self.exploration, self.onlooker, steps, self.knobs
-        return self._written(export.write_clip(*shown, WRITTEN / name))
+
+    def _compared(self) -> list[str]:
+        """Return the name of the agent whose maps are shown beside, if there is one."""
+        return [self.compared.value] if self.compared.value not in (NOBODY, self.onlooker) else []
 
     def _written(self, path: Path) -> Path:
         self._say(f"written: {path.relative_to(BUILD.parent)}")
@@ -248,19 +319,52 @@ class Explorer(Panels):
         marks = explanation.boxes if self.objects.value else {}, self.centre, knobs.radius
         self.screen.image = drawing.png(explanation.image)
         self.screen.drawing = drawing.marks_svg((210, 160), *marks, agent.region, shape)
-        read = probe.observation[-1] if probe else explanation.observation
-        self.observed.image = drawing.png(read)
+        self._draw_beside(step, knobs, marks)
         self.observed.drawing = drawing.marks_svg(shape, *marks, (0, height, 0, width), shape)
+        self._draw_inside(explanation, probe, step)
         self.heading.value = drawing.heading_html(self.exploration, step, explanation.action)
         gain = self.exploration.gain(onlooker, knobs)
-        self.screen_note.value = drawing.screen_note_html(self.player, onlooker, gain, knobs)
-        self.observed_note.value = drawing.observed_note_html(self.centre)
+        beside = self._compared()
+        note = drawing.screen_note_html(self.player, [onlooker, *beside], gain, knobs)
+        self.screen_note.value = note
         self.bars.value = drawing.bars_html(explanation, probe)
         self.probed.value = drawing.probe_html(probe, self.centre, agent.action_meanings)
         self.forget.disabled = self.centre is None
         self.stride.disabled = self.radius.disabled = knobs.method == "jacobian"
+        self.repeats.disabled = knobs.method == "jacobian"
         self.radius.disabled &= self.centre is None
         self._draw_curves(step, knobs)
+
+    def _draw_beside(self, step: int, knobs: Knobs, marks: tuple) -> None:
+        """Draw the maps of another agent beside those of the onlooker."""
+        shown = [self.screen]
+        for name in self._compared():
+            shown.append(self.beside)
+            agent, seen = self.exploration.seen_by(name)
+            self.beside.image = drawing.png(self.exploration.explain(name, step, knobs).image)
+            shape = seen.observations.shape[-2:]
+            self.beside.drawing = drawing.marks_svg((210, 160), {}, *marks[1:], agent.region, shape)
+        if len(shown) != len(self.pair.children):
+            self.pair.children = shown
+            (self.page.add_class if shown[1:] else self.page.remove_class)("al-two")
+
+    def _draw_inside(self, explanation: Explanation, probe: Probe | None, step: int) -> None:
+        """Draw what is inside the network: its input, activations, or the spread of its maps."""
+        kind = self.inside.value
+        if kind == INSIDE[3]:
+            gain = self.exploration.gain(self.onlooker, self.knobs)
+            image, note = drawing.spread_image(explanation.maps, gain, self.knobs)
+        elif kind == INSIDE[0]:
+            image = probe.observation[-1] if probe else explanation.observation
+            note = drawing.observed_note(self.centre)
+        else:
+            self.observed.drawing = ""
+            found = self.exploration.activations(self.onlooker, step)
+            states = None if found.memory is None else memory_channels(found.memory)
+            channels = found.channels if kind == INSIDE[1] else states
+            image, note = drawing.activations_image(channels, kind)
+        self.observed.image = drawing.png(image)
+        self.observed_note.value = f'<div class="al-note">{note}</div>'
 
     def _draw_curves(self, step: int, knobs: Knobs) -> None:
         exploration, onlooker = self.exploration, self.onlooker
@@ -325,6 +429,29 @@ def default_agent() -> str:
     return next((name for name in strong if name in list_agents()), "untrained-pong")
 
 
+def open_agent(name_or_path: str, game: str | None) -> Agent:
+    """Load an agent by name, or from a checkpoint; a path may start from the repository's root."""
+    from_root = ROOT / name_or_path
+    if not Path(name_or_path).exists() and from_root.is_file():
+        return load_agent(from_root, game)
+    return load_agent(name_or_path, game)
+
+
 def explore(agent: str | Agent = "", **settings) -> Explorer:
-    """Make the explorer; as the last expression of a cell it is shown. See `Explorer`."""
-    return Explorer(agent, **settings)
+    """Make the explorer; a notebook shows it as the last expression of a cell. See `Explorer`.
+
+    Without an agent, the environment variables ATARILENS_AGENT (a name, or a checkpoint's path) and
+    ATARILENS_GAME choose it, as `make app AGENT= GAME=` sets them. If that agent cannot be loaded,
+    the page says why, and shows the default agent.
+    """
+    asked = "" if agent else os.environ.get("ATARILENS_AGENT", "")
+    game = os.environ.get("ATARILENS_GAME") or None
+    if agent or not asked:
+        strong = f"{game}-strong" if game and not agent else ""
+        return Explorer(agent or (strong if strong in list_agents() else ""), **settings)
+    try:
+        return Explorer(asked, game=game, **settings)
+    except (ValueError, OSError) as error:
+        explorer = Explorer(**settings)
+        explorer._say(str(error), error=True)
+        return explorer

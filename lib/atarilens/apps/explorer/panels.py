@@ -9,6 +9,9 @@ from atarilens.games.objects import game as game_facts
 
 NEW = "play a new one"
 PLAYER = "the player"
+NOBODY = "nothing"
+REPEATS = 8  # maps with jittered masks, of which mean and spread are shown
+INSIDE = ["what it reads", "last convolution", "memory", "spread of the maps"]
 TICK = 125  # ms per step while the episode plays
 HEADS = [("actor and critic", "both"), ("actor", "actor"), ("critic", "critic")]
 METHODS = [("Perturbation", "perturbation"), ("Jacobian", "jacobian")]
@@ -37,6 +40,11 @@ class Panels:
         self.steps = number("Steps", steps, 10, 3000)
         self.actions = dropdown("Actions", [("sampled", False), ("greedy", True)], greedy)
         self.another = widgets.Button(description="Another episode", button_style="primary")
+        self.own_file = widgets.FileUpload(
+            description="Open file",
+            multiple=True,
+            tooltip="a checkpoint of the chosen game, up to 10 MB, and its .yml if it has one",
+        )
         self.heading, self.status, self.log = widgets.HTML(), widgets.HTML(), widgets.Output()
         choices = (self.game, self.agent, self.episode, self.seed, self.steps, self.actions)
         cards = self._screen(), self._seen(), self._knobs(), self._curves()
@@ -44,7 +52,7 @@ class Panels:
             "atarilens",
             box("al-head", self.heading, self.status),
             self.log,
-            box("al-choose", *choices, self.another),
+            box("al-choose", *choices, self.own_file, self.another),
             box("al-body", *cards),
         )
 
@@ -61,9 +69,11 @@ class Panels:
         self.clip_steps = widgets.BoundedIntText(60, min=2, max=600)
         self.clip_kind = widgets.Dropdown(options=["GIF", "MP4"])
         clip = self.save_clip, self.clip_steps, widgets.Label("steps as"), self.clip_kind
+        self.beside = Picture(label="the same screen with the saliency of another agent")
+        self.pair = box("al-pair", self.screen)
         return box(
             "al-card al-screen",
-            self.screen,
+            self.pair,
             self.screen_note,
             box("al-transport", self.play, self.back, self.forward, self.step),
             box("al-saving", self.save_view, *clip),
@@ -72,16 +82,17 @@ class Panels:
     def _seen(self) -> widgets.Box:
         self.observed = Picture(label="what the network reads")
         self.observed_note, self.bars = widgets.HTML(), widgets.HTML()
-        heading = title("What the network reads")
-        parts = heading, self.observed, self.observed_note, title("Action probabilities"), self.bars
-        return box("al-card al-seen", *parts)
+        self.inside = dropdown("Network", INSIDE, INSIDE[0])
+        parts = self.inside, self.observed, self.observed_note
+        return box("al-card al-seen", *parts, title("Action probabilities"), self.bars)
 
     def _knobs(self) -> widgets.Box:
         self.method = widgets.ToggleButtons(
             options=METHODS,
             tooltips=["blur each region and measure the change", "the gradient at every pixel"],
         )
-        self.network = dropdown("Network of", [PLAYER], PLAYER)
+        self.network = dropdown("Maps of", [PLAYER], PLAYER)
+        self.compared = dropdown("Beside", [NOBODY], NOBODY)
         self.learning = widgets.SelectionSlider(options=[("–", PLAYER)], description="Training")
         self.heads = dropdown("Heads", HEADS, "both")
         self.stride = widgets.IntSlider(5, min=2, max=10, description="Stride")
@@ -90,10 +101,14 @@ class Panels:
         self.gain = widgets.FloatLogSlider(1, min=-1.5, max=1.5, step=0.1, description="Gain")
         self.gain.readout_format = ".2f"
         self.objects = widgets.Checkbox(False, description="Show objects", indent=False)
+        self.repeats = widgets.Checkbox(
+            False, description=f"Mean of {REPEATS} jittered maps", indent=False
+        )
         self.probed = widgets.HTML()
         self.forget = widgets.Button(description="Remove the blur", disabled=True)
-        knobs = self.method, self.network, self.learning, self.heads
-        knobs += self.stride, self.radius, self.gain, self.objects
+        knobs = self.method, self.network, self.learning, self.compared, self.heads
+        knobs += self.stride, self.radius, self.gain
+        knobs += (box("al-row", self.objects, self.repeats),)
         heading = title("Whose maps, and how")
         return box(
             "al-card al-knobs", heading, *knobs, title("One pixel"), self.probed, self.forget
