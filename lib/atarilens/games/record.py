@@ -43,6 +43,95 @@ class Event:
     target: Callable[[np.ndarray, int, int], np.ndarray] | None = None
 
 
+Unit = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Servo:
+    """A cell that the console keeps changing, steered so that another one shows what is wanted.
+
+    Attributes:
+        cell: address that is written before each frame.
+        reads: address that has to be right after each frame.
+        gain: by how much the written value changes per unit of error.
+    """
+
+    cell: int
+    reads: int
+    gain: int = 1
+
+
+@dataclass(frozen=True)
+class Change:
+    """One way to change the state of a game through its RAM.
+
+    Attributes:
+        object: name of the object in the record's boxes, or of what `area` shows.
+        kind: "move", "velocity", "remove", "add", "decorate" or "null".
+        writes: `(ram [128], amount, unit) -> {address: value}`: what to write before an emulator
+            frame. `ram` is the unchanged game's at that moment.
+        axis: "x" or "y" of the screen for "move"; a positive amount is right or down, in px.
+        hold: write before every frame, and not only before the first.
+        servo: steers a "move" that the console would undo; `writes` is then the first guess.
+        pins: addresses that keep the unchanged game's values after every frame, so that nothing
+            reacts to the change before the agent does.
+        still: addresses that must not change by themselves during these frames.
+        lead: emulator frames before the decision at which the writing begins.
+        invalid: `(ram [128], amount, unit) -> str`: why it cannot be made now; "" if it can.
+        units: `(ram [128]) -> list of units`, for a change of one of many objects.
+        unit_box: `(ram [128], unit) -> Box` of that object.
+        choose: word -> `(ram [T, 128], rewards [T], episode [T], t) -> unit or None`, for units
+            that are named by what happens to them.
+        area: boxes where a "decorate" change shows.
+        false_reward: the write itself moves the score.
+        meaning: what a player of the game should do, in words.
+        towards: (meanings of actions that a positive amount calls for, of those against), as parts
+            of the actions' names, such as (("RIGHT",), ("LEFT",)).
+    """
+
+    object: str
+    kind: str
+    writes: Callable[[np.ndarray, int, Unit], dict[int, int]]
+    axis: str = ""
+    hold: bool = False
+    servo: Servo | None = None
+    pins: tuple[int, ...] = ()
+    still: tuple[int, ...] = ()
+    lead: int = 2
+    invalid: Callable[[np.ndarray, int, Unit], str] | None = None
+    units: Callable[[np.ndarray], list[Unit]] | None = None
+    unit_box: Callable[[np.ndarray, Unit], Box] | None = None
+    choose: dict[str, Callable] = field(default_factory=dict)
+    area: tuple[Box, ...] = ()
+    false_reward: bool = False
+    meaning: str = ""
+    towards: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+
+def shift(cell: int, scale: int = 1) -> Callable[[np.ndarray, int, Unit], dict[int, int]]:
+    """Make the `writes` of a change that adds `scale` times the amount to a cell."""
+    return lambda ram, amount, unit: {cell: int(ram[cell]) + scale * amount}
+
+
+def put(**values: int) -> Callable[[np.ndarray, int, Unit], dict[int, int]]:
+    """Make the `writes` of a change that sets cells: `put(c54=0)`."""
+    cells = {int(name.removeprefix("c")): value for name, value in values.items()}
+    return lambda ram, amount, unit: cells
+
+
+def negate(cell: int) -> Callable[[np.ndarray, int, Unit], dict[int, int]]:
+    """Make the `writes` of a change that turns a signed cell around."""
+    return lambda ram, amount, unit: {cell: -int(ram[cell]) % 256}
+
+
+def rewrite(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    """Write every cell with the value that it has: the null change."""
+    return dict(enumerate(map(int, ram)))
+
+
+NULL = Change("", "null", rewrite, hold=True, meaning="nothing changes")
+
+
 @dataclass(frozen=True)
 class Game:
     """The record of one game. Only the first three fields are needed to play and to map it.
@@ -61,6 +150,7 @@ class Game:
         events: name -> Event.
         decisive: name of the event that decides a game, or "".
         contact: name of the event in which something is hit, or "".
+        changes: name -> Change, see `games.interventions`.
         endless: `(ram [128]) -> ({address: value}, points)`: what to write now, so that the game
             goes on for ever, and how many points that takes from the score; ({}, 0) if nothing is
             to be done; None if the game has no such variant.
@@ -78,6 +168,7 @@ class Game:
     events: dict[str, Event] = field(default_factory=dict, repr=False)
     decisive: str = ""
     contact: str = ""
+    changes: dict[str, Change] = field(default_factory=dict, repr=False)
     endless: Callable[[np.ndarray], tuple[dict[int, int], int]] | None = field(
         default=None, repr=False
     )

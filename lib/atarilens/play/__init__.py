@@ -1,6 +1,7 @@
 """Let agents play, re-create their play exactly, and score it."""
 
 from atarilens.play.inference import Stream, run_network, seen_by
+from atarilens.play.interventions import Branches, effects, intervene
 from atarilens.play.obedience import follows_random_hint
 from atarilens.play.rollouts import games_of, open_games, replay, rollout
 from atarilens.play.scores import Scores, evaluate, read_scores, write_scores
@@ -13,12 +14,15 @@ from atarilens.play.trajectories import (
 )
 
 __all__ = [
+    "Branches",
     "Scores",
     "Stream",
     "Trajectory",
+    "effects",
     "evaluate",
     "follows_random_hint",
     "games_of",
+    "intervene",
     "load_replay",
     "load_trajectory",
     "open_games",

@@ -2,7 +2,20 @@
 
 import numpy as np
 
-from atarilens.games.record import Box, Event, Game, at_once, cut, turns_back
+from atarilens.games.record import (
+    Box,
+    Change,
+    Event,
+    Game,
+    Servo,
+    Unit,
+    at_once,
+    cut,
+    negate,
+    put,
+    shift,
+    turns_back,
+)
 
 FIELD = (8, 152)  # px columns between the side walls
 BRICK_TOP, BRICK_HEIGHT, BRICK_WIDTH = 57, 6, 8  # px
@@ -100,6 +113,139 @@ def _score_bytes(ram: np.ndarray) -> list[int]:
     return [int(ram[76]) & 15, int(ram[77])]
 
 
+def brick_bits(row: int, column: int) -> tuple[int, int]:
+    """Return where a brick is kept: its address, and a byte with its two bits set.
+
+    Args:
+        row: 0 (top) to 5.
+        column: 0 (left) to 17.
+    """
+    if column == 0:
+        part, bit = 5, 6
+    elif column <= 4:
+        part, bit = 4, 6 - 2 * (column - 1)
+    elif column <= 8:
+        part, bit = 3, 2 * (column - 5)
+    elif column <= 10:
+        part, bit = 2, 4 + 2 * (column - 9)
+    elif column <= 14:
+        part, bit = 1, 6 - 2 * (column - 11)
+    else:
+        part, bit = 0, 2 * (column - 15)
+    return 6 * part + 5 - row, 3 << bit
+
+
+def brick_box(ram: np.ndarray, unit: Unit) -> Box:
+    """Return the box of the brick (row, column), whether it is there or not."""
+    top, left = BRICK_TOP + BRICK_HEIGHT * unit[0], FIELD[0] + BRICK_WIDTH * unit[1]
+    return top, top + BRICK_HEIGHT, left, left + BRICK_WIDTH
+
+
+def _without_brick(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    address, bits = brick_bits(*unit)
+    return {address: int(ram[address]) & ~bits}
+
+
+def _with_brick(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    address, bits = brick_bits(*unit)
+    return {address: int(ram[address]) | bits}
+
+
+def _bricks_there(ram: np.ndarray) -> list[Unit]:
+    return [tuple(map(int, at)) for at in np.argwhere(bricks(ram))]
+
+
+def _bricks_gone(ram: np.ndarray) -> list[Unit]:
+    return [tuple(map(int, at)) for at in np.argwhere(~bricks(ram))]
+
+
+def _ball_flies(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    """Require the whole ball, before and after, between the wall and the paddle."""
+    top = int(ram[101]) + 9
+    free = BRICK_TOP + 6 * BRICK_HEIGHT + 8 <= top <= 170
+    return "" if free else "the ball is not between the wall and the paddle"
+
+
+def _ball_moves_down(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    moved = ram.copy()
+    moved[101] = (int(ram[101]) + amount) % 256
+    return _ball_flies(ram, amount, unit) or _ball_flies(moved, amount, unit)
+
+
+def _ball_moves_right(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    inside = FIELD[0] + 4 <= int(ram[99]) - 49 + amount <= FIELD[1] - 8
+    return _ball_flies(ram, amount, unit) if inside else "the ball would be in a side wall"
+
+
+def _paddle_moves(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    left = int(ram[72]) - 47
+    inside = all(FIELD[0] <= x <= FIELD[1] - 16 for x in (left, left + amount))
+    return "" if inside else "the paddle would be in a side wall"
+
+
+RIGHT, LEFT = ("RIGHT",), ("LEFT",)
+WALL = (BRICK_TOP, BRICK_TOP + 6 * BRICK_HEIGHT, *FIELD)
+DIGITS = (80, 81, 82, 83, 84, 86, 88)  # pictures of digits: 5 bytes each in the ROM
+CHANGES = {
+    "ball_x": Change(
+        *("ball", "move", shift(99), "x"),
+        invalid=_ball_moves_right,
+        meaning="the paddle follows the ball",
+        towards=(RIGHT, LEFT),
+    ),
+    "ball_y": Change(
+        *("ball", "move", shift(101), "y"),
+        invalid=_ball_moves_down,
+        meaning="the ball arrives earlier or later",
+    ),
+    "ball_velocity_x": Change(
+        *("ball", "velocity", negate(105)),
+        invalid=_ball_flies,
+        meaning="the ball goes to the other side",
+    ),
+    "ball_velocity_y": Change(
+        *("ball", "velocity", negate(103)),
+        invalid=_ball_flies,
+        meaning="the ball rises instead of falling, or the other way round",
+    ),
+    "ball_gone": Change(
+        *("ball", "remove", put(c101=200)),
+        hold=True,
+        invalid=_ball_flies,
+        meaning="there is nothing to follow",
+    ),
+    "paddle_x": Change(
+        *("paddle", "move", shift(72, 2), "x"),
+        servo=Servo(72, 72, 2),
+        invalid=_paddle_moves,
+        meaning="the paddle goes back",
+        towards=(LEFT, RIGHT),
+    ),
+    "brick_gone": Change(
+        *("bricks", "remove", _without_brick), units=_bricks_there, unit_box=brick_box
+    ),
+    "brick_back": Change(*("bricks", "add", _with_brick), units=_bricks_gone, unit_box=brick_box),
+    "wall_gone": Change(
+        *("bricks", "remove", lambda ram, amount, unit: dict.fromkeys(range(36), 0)),
+        area=(WALL,),
+        meaning="nothing is left to hit",
+    ),
+    "brick_colour": Change(
+        "wall",
+        "decorate",
+        lambda ram, amount, unit: {64 + i: int(ram[69 - i]) for i in range(6)},
+        hold=True,
+        area=(WALL,),
+        meaning="nothing: the order of the rows' colours does not matter",
+    ),
+    "digits": Change(
+        *("score", "decorate", lambda ram, amount, unit: dict.fromkeys(DIGITS, 5 * 7)),
+        hold=True,
+        area=((0, 17, 0, 160),),
+        meaning="nothing: the digits of the score do not matter",
+    ),
+}
+
 BREAKOUT = Game(
     "breakout",
     "Breakout",
@@ -128,5 +274,6 @@ BREAKOUT = Game(
     },
     decisive="tunnel",
     contact="paddle_hit",
+    changes=CHANGES,
     endless=never_without_bricks,
 )

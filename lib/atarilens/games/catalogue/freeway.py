@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from atarilens.games.record import Box, Event, Game, at_once, cut
+from atarilens.games.record import Box, Change, Event, Game, Unit, at_once, cut, shift
 
 FIELD = (14, 195, 8, 160)  # px rows and columns of what is drawn between the black borders
 LANES, LANE_TOP, LANE_HEIGHT = 10, 27, 16  # top lane first; px
@@ -17,12 +17,7 @@ def boxes(ram: np.ndarray) -> dict[str, list[Box]]:
     There is one car per lane, the top lane first; a car that is changing sides can be outside. A
     car of the upper five lanes moves in RAM one frame before it moves on the screen.
     """
-    cars = []
-    for lane in range(LANES):
-        moves = lane < LANES // 2 and ram[33 + lane] == 0
-        left = (int(ram[117 - lane]) - 3 + int(moves)) % 160
-        top = LANE_TOP + LANE_HEIGHT * lane
-        cars.append((top, top + CAR_HEIGHT, left, left + CAR_WIDTH))
+    cars = [car_box(ram, (lane,)) for lane in range(LANES)]
     return {
         "chicken": cut([_chicken(ram[14], CHICKEN_LEFT)], *FIELD),
         "other": cut([_chicken(ram[15], OTHER_LEFT)], *FIELD),
@@ -64,6 +59,55 @@ def _touch(ram: np.ndarray) -> bool:
     )
 
 
+def car_box(ram: np.ndarray, unit: Unit) -> Box:
+    """Return the box of the car of lane (0,) (top) to (9,)."""
+    lane = unit[0]
+    moves = lane < LANES // 2 and ram[33 + lane] == 0
+    left = (int(ram[117 - lane]) - 3 + int(moves)) % 160
+    top = LANE_TOP + LANE_HEIGHT * lane
+    return top, top + CAR_HEIGHT, left, left + CAR_WIDTH
+
+
+def _chicken_moves(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    return "" if 6 <= int(ram[14]) - amount <= 151 else "the chicken would leave the road"
+
+
+def _car_moves(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    x = int(ram[117 - unit[0]])
+    free = all(20 <= place <= 145 for place in (x, x + amount))
+    return "" if free else "the car is changing sides"
+
+
+CHANGES = {
+    "chicken_y": Change(
+        *("chicken", "move", shift(14, -1), "y"),
+        invalid=_chicken_moves,
+        meaning="nothing but what comes near: the chicken goes up",
+    ),
+    "other_y": Change(
+        *("other", "move", shift(15, -1), "y"), meaning="nothing: nobody plays the other chicken"
+    ),
+    "car_x": Change(
+        "cars",
+        "move",
+        lambda ram, amount, unit: {117 - unit[0]: int(ram[117 - unit[0]]) + amount},
+        "x",
+        units=lambda ram: [(lane,) for lane in range(LANES)],
+        unit_box=car_box,
+        lead=3,
+        invalid=_car_moves,
+        meaning="wait, or go",
+    ),
+    "car_colour": Change(
+        "cars",
+        "decorate",
+        lambda ram, amount, unit: {77 + i: int(ram[86 - i]) for i in range(LANES)},
+        hold=True,
+        area=((24, 186, 8, 160),),
+        meaning="nothing: the colours of the cars do not matter",
+    ),
+}
+
 FREEWAY = Game(
     "freeway",
     "Freeway",
@@ -86,4 +130,5 @@ FREEWAY = Game(
     },
     decisive="crossing",
     contact="collision",
+    changes=CHANGES,
 )

@@ -2,7 +2,20 @@
 
 import numpy as np
 
-from atarilens.games.record import Box, Event, Game, at_once, cut, turns_back
+from atarilens.games.record import (
+    Box,
+    Change,
+    Event,
+    Game,
+    Servo,
+    Unit,
+    at_once,
+    cut,
+    negate,
+    put,
+    shift,
+    turns_back,
+)
 
 FIELD = (34, 194)  # px rows between the two white walls
 RIGHT_HALF = 49 + 80  # ball_x of the middle of the field
@@ -67,6 +80,81 @@ def last_hits_before_points(
     return np.array(found, np.int64)
 
 
+def _ball_flies(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    """Require a ball clear of walls and paddles, so that it hits nothing on the way."""
+    free = 80 <= int(ram[49]) <= 176 and 52 <= int(ram[54]) <= 200
+    return "" if free else "the ball is too near to a wall or a paddle"
+
+
+def _ball_moves(cell: int, low: int, high: int):
+    def invalid(ram: np.ndarray, amount: int, unit: Unit) -> str:
+        inside = low <= int(ram[cell]) + amount <= high
+        return _ball_flies(ram, amount, unit) if inside else "the ball would leave the free field"
+
+    return invalid
+
+
+UP, DOWN = ("RIGHT",), ("LEFT",)  # what the joystick's directions do to the paddle
+OPPONENT = 21  # the cell that moves the opponent; it is pinned so that it does not follow the ball
+DIGIT, DIGIT_HEIGHT = 202, 5  # first byte of the digit 0 in the ROM, bytes per digit
+CHANGES = {
+    "ball_y": Change(
+        *("ball", "move", shift(54), "y"),
+        pins=(OPPONENT,),
+        invalid=_ball_moves(54, 52, 200),
+        meaning="the paddle follows the ball",
+        towards=(DOWN, UP),
+    ),
+    "ball_x": Change(
+        *("ball", "move", shift(49), "x"),
+        pins=(OPPONENT,),
+        invalid=_ball_moves(49, 80, 176),
+        meaning="the ball arrives earlier or later",
+    ),
+    "ball_velocity_y": Change(
+        *("ball", "velocity", negate(56)),
+        pins=(OPPONENT,),
+        invalid=_ball_flies,
+        meaning="the ball rises instead of falling, or the other way round",
+    ),
+    "ball_velocity_x": Change(
+        *("ball", "velocity", negate(58)),
+        pins=(OPPONENT,),
+        invalid=_ball_flies,
+        meaning="the ball comes instead of going, or the other way round",
+    ),
+    "ball_gone": Change(
+        *("ball", "remove", put(c54=0)),
+        hold=True,
+        pins=(OPPONENT,),
+        invalid=_ball_flies,
+        meaning="there is nothing to follow",
+    ),
+    "paddle_y": Change(
+        *("paddle", "move", shift(60), "y"),
+        servo=Servo(60, 51),
+        meaning="the paddle goes back",
+        towards=(UP, DOWN),
+    ),
+    "paddle_gone": Change(
+        *("paddle", "remove", put(c60=240)), hold=True, meaning="where the paddle is cannot be seen"
+    ),
+    "opponent_y": Change(
+        *("opponent", "move", shift(OPPONENT), "y"),
+        servo=Servo(OPPONENT, 50),
+        meaning="nothing: the opponent does not touch the ball now",
+    ),
+    "opponent_gone": Change(
+        *("opponent", "remove", put(c21=240)), hold=True, meaning="nothing, until the ball is there"
+    ),
+    "digits": Change(
+        *("score", "decorate", put(c71=DIGIT + 5 * DIGIT_HEIGHT, c75=DIGIT + 3 * DIGIT_HEIGHT)),
+        hold=True,
+        area=((0, 24, 0, 160),),
+        meaning="nothing: the digits of the score do not matter",
+    ),
+}
+
 PONG = Game(
     "pong",
     "Pong",
@@ -91,4 +179,5 @@ PONG = Game(
     },
     decisive="kill_shot",
     contact="paddle_hit",
+    changes=CHANGES,
 )

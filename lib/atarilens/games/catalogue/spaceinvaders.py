@@ -4,7 +4,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from atarilens.games.record import Box, Event, Game, Occurrences, cut
+from atarilens.games.record import (
+    Box,
+    Change,
+    Event,
+    Game,
+    Occurrences,
+    Unit,
+    cut,
+    put,
+    shift,
+)
 
 ALIENS_TOP, ALIEN_HEIGHT, ALIEN_WIDTH, ALIEN_ROW, ALIEN_COLUMN = 31, 10, 8, 18, 16  # px
 SHIELD_TOP, SHIELD_SPACING = 157, 32  # px
@@ -123,6 +133,137 @@ def target(ram: np.ndarray, t: int, impact: int) -> np.ndarray:
     return np.array(boxes(ram[t])["aliens"][index : index + 1], np.float64).reshape(-1, 4)
 
 
+def alien_box(ram: np.ndarray, unit: Unit) -> Box:
+    """Return the box of the alien (row, column), whether it lives or not."""
+    top = ALIENS_TOP + 2 * int(ram[16]) + ALIEN_ROW * unit[0]
+    left = int(ram[26]) - 1 + ALIEN_COLUMN * unit[1]
+    return top, top + ALIEN_HEIGHT, left, left + ALIEN_WIDTH
+
+
+def next_hit(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray, t: int) -> Unit | None:
+    """Return (row, column) of the alien that the shot which is in the air at t is going to hit."""
+    shots = hits_on_aliens(ram, rewards, episode)
+    flying = np.flatnonzero((shots.fired < t) & (t <= shots.impact))
+    if not len(flying):
+        return None
+    impact = shots.impact[flying[0]]
+    (unit,) = np.argwhere(aliens(ram[impact]) & ~aliens(ram[impact + 1]))
+    return tuple(map(int, unit))
+
+
+def _killed(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    row, column = unit
+    return {23 - row: int(ram[23 - row]) & ~(1 << column), 17: int(ram[17]) - 1}
+
+
+def _revived(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    row, column = unit
+    return {23 - row: int(ram[23 - row]) | 1 << column, 17: int(ram[17]) + 1}
+
+
+def _not_the_last(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    alive = aliens(ram)
+    leftmost = int(np.flatnonzero(alive.any(0))[0])
+    last = unit[1] == leftmost and alive[:, leftmost].sum() == 1
+    return "the whole block would move: it is the last of the left column" if last else ""
+
+
+def _ship_plays(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    inside = 38 <= int(ram[28]) + amount <= 120
+    if ram[42] not in (0, 8):
+        return "the ship explodes or is new"
+    return "" if inside else "the ship would be outside of its field"
+
+
+def _block_moves(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    columns = np.flatnonzero(aliens(ram).any(0))
+    left = int(ram[26]) - 1 + amount + ALIEN_COLUMN * columns[[0, -1]]
+    inside = len(columns) and left[0] >= 8 and left[1] + ALIEN_WIDTH <= 152
+    return "" if inside else "the aliens would be outside of their field"
+
+
+def _by_pairs(ram: np.ndarray, amount: int, unit: Unit) -> str:
+    if amount % 2:
+        return "the block moves down by pairs of rows"
+    return "" if 0 <= int(ram[16]) + amount // 2 <= 40 else "the aliens would be out of the field"
+
+
+def _shields_gone(ram: np.ndarray, amount: int, unit: Unit) -> dict[int, int]:
+    return dict.fromkeys(range(43, 70), 0)
+
+
+def _shields_there(ram: np.ndarray) -> list[Unit]:
+    return [(k,) for k in range(3) if ram[43 + 9 * k : 52 + 9 * k].any()]
+
+
+def shield_box(ram: np.ndarray, unit: Unit) -> Box:
+    """Return the box of shield (0,), (1,) or (2,), as it is when it is whole."""
+    left = int(ram[27]) - 1 + SHIELD_SPACING * unit[0]
+    return SHIELD_TOP, SHIELD_TOP + 18, left, left + 8
+
+
+RIGHT, LEFT = ("RIGHT",), ("LEFT",)
+BLOCK = (16, 26)  # cells of the block's place: while it jumps, a change is not clean
+CHANGES = {
+    "ship_x": Change(
+        *("ship", "move", shift(28), "x"),
+        invalid=_ship_plays,
+        meaning="the ship goes back",
+        towards=(LEFT, RIGHT),
+    ),
+    "block_x": Change(
+        *("aliens", "move", shift(26), "x"),
+        still=BLOCK,
+        invalid=_block_moves,
+        meaning="the ship follows the aliens",
+        towards=(RIGHT, LEFT),
+    ),
+    "block_y": Change(
+        "aliens",
+        "move",
+        lambda ram, amount, unit: {16: int(ram[16]) + amount // 2},
+        "y",
+        still=BLOCK,
+        invalid=_by_pairs,
+        meaning="lower aliens are more dangerous: the value falls",
+    ),
+    "alien_gone": Change(
+        *("aliens", "remove", _killed),
+        still=BLOCK,
+        invalid=_not_the_last,
+        units=lambda ram: [tuple(map(int, at)) for at in np.argwhere(aliens(ram))],
+        unit_box=alien_box,
+        choose={"target": next_hit},
+        meaning="there is one alien less to shoot",
+    ),
+    "alien_back": Change(
+        *("aliens", "add", _revived),
+        still=BLOCK,
+        units=lambda ram: [tuple(map(int, at)) for at in np.argwhere(~aliens(ram))],
+        unit_box=alien_box,
+        meaning="there is one alien more to shoot",
+    ),
+    "shields_gone": Change(*("shields", "remove", _shields_gone), meaning="there is no cover"),
+    "shield_gone": Change(
+        "shields",
+        "remove",
+        lambda ram, amount, unit: dict.fromkeys(range(43 + 9 * unit[0], 52 + 9 * unit[0]), 0),
+        units=_shields_there,
+        unit_box=shield_box,
+        meaning="there is less cover",
+    ),
+    "laser_gone": Change(
+        *("laser", "remove", put(c85=128)), meaning="the ship can fire again at once"
+    ),
+    "bomb_gone": Change(
+        "bombs",
+        "remove",
+        lambda ram, amount, unit: {81 + unit[0]: 100},
+        units=lambda ram: [(b,) for b in range(2) if ram[81 + b] <= LASER_LOWEST],
+        meaning="there is nothing to avoid",
+    ),
+}
+
 SPACE_INVADERS = Game(
     "spaceinvaders",
     "Space Invaders",
@@ -159,4 +300,5 @@ SPACE_INVADERS = Game(
     },
     decisive="aimed_shot",
     contact="alien_hit",
+    changes=CHANGES,
 )
