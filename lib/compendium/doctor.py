@@ -13,7 +13,7 @@ from atarilens.paths import AGENTS, ROOT
 
 OLDEST_PYTHON = (3, 11)
 DISK_GB = 4  # .venv 2 GB, pip's cache 1 GB, build and data
-MEMORY_GB = 6  # `make figures` uses up to 5
+MEMORY_GB = 6  # `make figures` uses up to 5, with one job 3
 
 
 def check_python():

@@ -89,5 +89,5 @@ def files_of(figure: str, folder: Path) -> set[str]:
 def left_over(only: str = "", folder: Path = FIGURES) -> list[str]:
     """Name the drawn files whose names start with `only` and that no params file makes."""
     made = set().union(*(files_of(figure, folder) for figure in list_figures()))
-    drawn = {path.name for path in folder.glob(f"{only}*") if path.suffix != ".md"}
+    drawn = {path.name for path in folder.glob(f"{only}*") if path.stem != "README"}
     return sorted(drawn - made)

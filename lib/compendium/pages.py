@@ -1,0 +1,335 @@
+"""Write the pages and tables that are made of stored numbers, never by hand.
+
+`figures/README.md` is generated whole. README.md, `data/agents/README.md` and
+`data/benchmarks/README.md` hold generated parts between `<!-- name: ... -->` and `<!-- end -->`.
+`make figures` writes them; `python -m compendium.pages` writes them alone. They depend on files of
+the repository only: minutes are those that `python -m compendium.pages minutes` stored last.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from atarilens.paths import AGENTS, BENCHMARKS, BUILD, FIGURES, NOTEBOOKS, ROOT, whole_file
+from compendium.figures.params import list_figures, notebook_of
+
+CLAIMS = NOTEBOOKS / "claims.yml"
+MINUTES = BENCHMARKS / "figures.json"  # seconds of each figure, and the machine
+SNIPPET = FIGURES / "README.png"  # drawn by the code of README.md, which its metadata holds
+SPEED = BENCHMARKS / "intel-r-xeon-r-processor-2-cores.json"
+WIDTH = 90  # px of a thumbnail in README.md
+GROUPS = {
+    "0": "the paper",
+    "1": "interactive",
+    "2": "teaching",
+    "3": "built-in attention",
+    "4": "synthesised states",
+    "5": "other algorithms",
+    "6": "which explanation to trust",
+}
+
+
+def title(notebook: Path) -> str:
+    """Return the claim of a notebook: its first line, without the `# `."""
+    first = json.loads(notebook.read_text())["cells"][0]["source"]
+    return "".join(first).splitlines()[0].removeprefix("# ")
+
+
+def figures_of(notebook: Path) -> list[str]:
+    """List the figures that a notebook draws."""
+    return [name for name in list_figures() if notebook_of(name) == notebook]
+
+
+def thumbnail(figure: str, folder: str, width: int) -> str:
+    """Return a small picture of a figure; nothing if it has not been drawn."""
+    drawn = (FIGURES / f"{figure}.png").is_file()
+    return f'<img src="{folder}{figure}.png" width="{width}">' if drawn else ""
+
+
+# --- README.md
+
+
+def notebooks_table() -> str:
+    """Return the table of notebooks: claim, and the first of its figures."""
+    lines = ["| notebook | claim | |", "|---|---|---|"]
+    group = ""
+    for notebook in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        name = notebook.stem
+        if name[0] != group:
+            group = name[0]
+            lines.append(f"| **{group}x** | **{GROUPS.get(group, '')}** | |")
+        picture = "".join(thumbnail(f, "figures/", WIDTH) for f in figures_of(notebook)[:1])
+        lines.append(f"| [{name[:2]}](notebooks/{name}.ipynb) | {title(notebook)} | {picture} |")
+    return "\n".join(lines)
+
+
+def snippet() -> str:
+    """Return the first Python code of README.md."""
+    path = ROOT / "README.md"
+    found = re.search(r"^```python\n(.*?)^```", path.read_text(), re.S | re.M)
+    return found[1] if found else ""
+
+
+def draw_snippet() -> None:
+    """Run the code of README.md as pasted, and keep the picture that it saves with the code."""
+    with TemporaryDirectory() as folder:
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "lib"), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, "-c", snippet()], cwd=folder, env=environment, check=True)
+        (drawn,) = Path(folder).glob("*.png")
+        info = PngInfo()
+        info.add_text("code", snippet())
+        with Image.open(drawn) as picture, whole_file(SNIPPET) as path:
+            picture.save(path, format="PNG", optimize=True, pnginfo=info)
+
+
+def snippet_is_drawn() -> bool:
+    """Tell whether the picture is that of the code as it is now."""
+    if not SNIPPET.is_file():
+        return False
+    with Image.open(SNIPPET) as picture:
+        return picture.info.get("code") == snippet()
+
+
+# --- figures/README.md
+
+
+def outcome(test: Mapping) -> str:
+    """Return the word for a test against one control."""
+    fallback = "holds" if test["holds"] else "reversed" if test["high"] < 0 else "undecided"
+    return test.get("outcome", fallback)
+
+
+def claims_in(numbers: Mapping, name: str = "") -> Iterator[tuple[str, dict]]:
+    """Yield each claim of a figure: its name, and its tests by the name of the control."""
+    tests = {key: test for key, test in numbers.items() if isinstance(test, Mapping)}
+    if tests and all("holds" in test and "low" in test for test in tests.values()):
+        yield name, tests
+    else:
+        for key, inner in tests.items():
+            yield from claims_in(inner, key)
+
+
+def answers(numbers: Mapping) -> list[str]:
+    """Say in words what the numbers of a figure answer, a line for each claim.
+
+    A claim counts once: it holds if it holds against every control. A claim that does not hold is
+    reversed, absent or undecided as its worst control says, in this order.
+    """
+    lines = []
+    for name, tests in claims_in(numbers.get("claims", {})):
+        words = [outcome(test) for test in tests.values()]
+        joint = next(w for w in ("reversed", "absent", "undecided", "holds") if w in words)
+        against = ", ".join(
+            f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
+            for control, test in tests.items()
+        )
+        number = next(iter(tests.values()))["episodes"]
+        lines.append(f"{name}{': ' if name else ''}**{joint}**; {against}; n = {number}")
+    for name, held in numbers.get("claims", {}).items():
+        if isinstance(held, bool):
+            lines.append(f"{name}: **{'holds' if held else 'does not hold'}**")
+    if isinstance(numbers.get("holds"), bool):
+        lines.append("**holds**" if numbers["holds"] else "**does not hold**")
+    lines += [f"{name}: {words}" for name, words in numbers.get("verdicts", {}).items()]
+    return lines
+
+
+def stored_minutes() -> dict:
+    """Return "machine", a "note", and the "seconds" of each figure that has a stored time."""
+    if not MINUTES.is_file():
+        return {"machine": "no machine yet", "note": "", "seconds": {}}
+    return json.loads(MINUTES.read_text())
+
+
+def figure_row(figure: str, seconds: Mapping) -> str:
+    """Return the row of one figure."""
+    path = FIGURES / f"{figure}.json"
+    numbers = json.loads(path.read_text()) if path.is_file() else {}
+    minutes = f"{seconds[figure] / 60:.1f}" if figure in seconds else "–"
+    links = [f"[picture]({figure}.png)", f"[numbers]({figure}.json)"] if numbers else ["not drawn"]
+    links.append(f"[params](../notebooks/params/{figure}.yml)")
+    cells = [thumbnail(figure, "", 240), f"`{figure}`<br>{'<br>'.join(links)}", minutes]
+    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers)) or '–'])} |"
+
+
+def figures_page() -> str:
+    """Return the page about every figure: notebook, parameters, numbers, minutes, answer."""
+    record = stored_minutes()
+    claims = yaml.safe_load(CLAIMS.read_text()) if CLAIMS.is_file() else {}
+    parts = [
+        "# Every figure: what the paper claims, and what we found",
+        "`make figures` writes this page from the numbers beside it; edit nothing here. "
+        "A claim counts once: it **holds** if the 95 % interval of the difference lies above 0 "
+        "for every control, it is **reversed** if one lies below 0, **absent** if an interval "
+        "rules out a difference that matters, and **undecided** if these games cannot tell. "
+        "Behind each control stand the difference and its interval, over n episodes; NSS unless "
+        "the figure says otherwise.",
+        f"Minutes were measured on `{record['machine']}`, two figures at a time. {record['note']}",
+    ]
+    for notebook in sorted({notebook_of(figure) for figure in list_figures()}):
+        parts.append(f"## [{notebook.stem}](../notebooks/{notebook.name}): {title(notebook)}")
+        for claim in claims.get(notebook.stem, ()):
+            parts.append(f"*The paper* ({claim['place']}): {claim['paper']}")
+            parts.append(f"*Measured here*: {claim['measured']}")
+        rows = [figure_row(figure, record["seconds"]) for figure in figures_of(notebook)]
+        parts.append("\n".join(["| | figure | minutes | answer |", "|---|---|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+# --- data/agents/README.md
+
+
+def agent_rows() -> dict[str, dict]:
+    """Return every row of `data/agents` by the name of its agent."""
+    return {path.stem: yaml.safe_load(path.read_text()) for path in sorted(AGENTS.glob("*.yml"))}
+
+
+def agents_table() -> str:
+    """Return the table of our own agents, with their scores."""
+    lines = [
+        "| agent | network | mean score of 30 episodes (95 % interval) | greedy | sticky | steps "
+        "| hours | seed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in agent_rows().items():
+        if "url" in row:
+            continue
+        score = row["score"]
+        low, high = score["interval"]
+        means = [f"{score[k]['mean']:.1f}" if k in score else "–" for k in ("greedy", "sticky")]
+        cells = [
+            *(name, row["architecture"], f"{score['mean']:.1f} ({low:.1f} to {high:.1f})", *means),
+            *(f"{row['training_steps']:,}", f"{row['hours']:.1f}", f"{row['seed']}"),
+        ]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def published_table() -> str:
+    """Return the table of other people's agents, which are fetched on first use."""
+    lines = ["| agent | network | mean score | licence |", "|---|---|---|---|"]
+    for name, row in agent_rows().items():
+        if "url" in row:
+            mean = (row.get("score") or {}).get("mean", "–")
+            lines.append(f"| {name} | {row['architecture']} | {mean} | {row['licence']} |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """Return the commands that trained our agents, each once, with the agents of its run."""
+    made: dict[str, list[str]] = {}
+    for name, row in agent_rows().items():
+        if row.get("command"):
+            made.setdefault(" ".join(row["command"].split()), []).append(name)
+    return "\n".join(f"* {', '.join(names)}:<br>`{line}`" for line, names in made.items())
+
+
+# --- data/benchmarks/README.md
+
+
+def speed_table() -> str:
+    """Return the table of milliseconds per frame, from the record of the machine it names."""
+    told = json.loads(SPEED.read_text())
+    alone, both = told["1 thread"], told["2 threads"]
+    lines = [
+        "| agent | original, 1 thread | Captum's Occlusion, 1 | plain torch, 1 | ours, 1 | ours, 2 "
+        "| ours at stride 1, 2 | original and Captum to ours, 1 thread |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for agent in (name for name in alone if "ms_per_frame" in alone[name]):
+        one, two = (run[agent]["ms_per_frame"] for run in (alone, both))
+        faster = alone[agent]["times_faster_than"]
+        cells = [f"{one[key]:.0f}" for key in ("original", "captum occlusion", "torch")]
+        cells += [f"{one['fast']:.1f}", f"{two['fast']:.1f}", f"{two['fast stride 1']:.0f}"]
+        cells += [f"{faster['original']:.0f} x, {faster['captum occlusion']:.0f} x"]
+        lines.append(f"| {agent} | {' | '.join(cells)} |")
+    rates = told["agent_steps_per_second"].items()
+    lines += ["", "| training, four epochs | agent steps per second |", "|---|---|"]
+    lines += [f"| {name} | {rate:.0f} |" for name, rate in rates]
+    return "\n".join(lines)
+
+
+# --- writing
+
+
+PARTS = {
+    ROOT / "README.md": {"notebooks": notebooks_table},
+    AGENTS / "README.md": {
+        "agents": agents_table,
+        "published": published_table,
+        "commands": commands,
+    },
+    BENCHMARKS / "README.md": {"speed": speed_table},
+}
+
+
+def fill(text: str, name: str, part: str) -> str:
+    """Replace what stands between `<!-- name: ... -->` and the next `<!-- end -->`.
+
+    Raises:
+        ValueError: if the markers do not stand in the text exactly once.
+    """
+    pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end -->)"
+    filled, count = re.subn(pattern, lambda m: f"{m[1]}\n{part}\n\n{m[2]}", text, flags=re.S)
+    if count != 1:
+        raise ValueError(f"expected the markers of {name!r} once, found them {count} times")
+    return filled
+
+
+def pages() -> dict[Path, str]:
+    """Return path -> text of every page that is generated, wholly or in part."""
+    found = {FIGURES / "README.md": figures_page()}
+    for path, parts in PARTS.items():
+        if not path.is_file():
+            continue
+        text = path.read_text()
+        for name, part in parts.items():
+            text = fill(text, name, part())
+        found[path] = text
+    return found
+
+
+def write() -> list[Path]:
+    """Write every page that is not as it should be, and return their paths."""
+    changed = []
+    if snippet() and not snippet_is_drawn():
+        draw_snippet()
+        changed.append(SNIPPET)
+    for path, text in pages().items():
+        if not path.is_file() or path.read_text() != text:
+            with whole_file(path) as whole:
+                whole.write_text(text)
+            changed.append(path)
+    return changed
+
+
+def store_minutes() -> None:
+    """Store how long the figures in `build/` took, beside the figures that were not drawn here."""
+    from compendium.benchmark import machine
+
+    record = stored_minutes()
+    for figure in list_figures():
+        run = BUILD / f"{figure}.ipynb"
+        if run.is_file():
+            papermill = json.loads(run.read_text())["metadata"].get("papermill", {})
+            if papermill.get("duration"):
+                record["seconds"][figure] = round(papermill["duration"], 1)
+    record["machine"] = machine()
+    with whole_file(MINUTES) as path:
+        path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["minutes"]:
+        store_minutes()
+    for page in write():
+        print(f"wrote {page.relative_to(ROOT)}")
