@@ -10,6 +10,7 @@ VENV := .venv/bin/python
 PY ?= $(VENV)
 # Another interpreter (PY=python) brings its own packages: then nothing is set up.
 READY := $(if $(filter $(VENV),$(PY)),.venv/ready,packages)
+# Variables that people type (AGENT=pong-strong) reach it through the environment.
 RUN := $(PY) -m compendium
 
 # Two notebooks at a time (JOBS=4, or make -j4), one thread each: the same numbers on any machine.
@@ -28,7 +29,7 @@ help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 figures: $(READY)  ## regenerate every figure, movie and number (ONLY=01 draws some)
-	@JOBS=$(JOBS) $(RUN) figures $(if $(ONLY),"$(ONLY)")
+	@JOBS=$(JOBS) $(RUN) figures
 
 test: $(READY)  ## lint and test; the notebooks run small
 	$(PY) -m ruff check .
@@ -47,34 +48,29 @@ app: $(READY)  ## open the explorer as a web page on 127.0.0.1 (APP= takes Voila
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
 
-movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong
-	@$(RUN) movie $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS)) $(if $(START),--start $(START))
+movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong [START=] [STEPS=]
+	@$(RUN) movie
 
-evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] [SEED=] [GREEDY=1] [STICKY=]
-	@$(RUN) evaluate $(AGENT_OPTIONS) $(if $(EPISODES),--episodes $(EPISODES)) \
-		$(if $(STICKY),--sticky $(STICKY))
+evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] [SEED=] [GREEDY=] [EPSILON=] [STICKY=]
+	@$(RUN) evaluate
 
 explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
-	@$(RUN) explain $(AGENT_OPTIONS) $(if $(STEPS),--steps $(STEPS))
+	@$(RUN) explain
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
 train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
 train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
-	@$(RUN) train $(if $(GAME),"$(GAME)") $(if $(FROM),--from "$(FROM)") $(if $(STEPS),--steps $(STEPS)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(filter-out 0,$(TENSORBOARD)),--tensorboard) \
-		$(if $(DEVICE),--device $(DEVICE)) $(if $(SET),--set $(SET))
+	@$(RUN) train
 
 imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=] [SET="name=value ..."]
-	@$(RUN) imitate $(if $(AGENT),"$(AGENT)") $(if $(HINT),--hint "$(HINT)") \
-		$(if $(STEPS),--steps $(STEPS)) $(if $(SEED),--seed $(SEED)) $(if $(SET),--set $(SET))
+	@$(RUN) imitate
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
-	@$(RUN) ship $(if $(CHECKPOINT),"$(CHECKPOINT)") $(if $(NAME),"$(NAME)") \
-		$(if $(LIKE),--like "$(LIKE)") $(if $(COMMAND),--command "$(COMMAND)")
+	@$(RUN) ship
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
-	@JOBS=$(JOBS) $(RUN) verify $(if $(ONLY),"$(ONLY)")
+	@JOBS=$(JOBS) $(RUN) verify
 
 bench: $(READY)  ## measure this machine into data/benchmarks
 	@$(RUN) bench
@@ -101,6 +97,3 @@ packages:
 		"$(PY) -m pip install -r requirements.txt && $(PY) -m pip install --no-deps -e ."; exit 1; }
 	@$(PY) -c 'from atarilens.paths import ROOT; exit(not ROOT.samefile("."))' || { echo "$(PY) has" \
 		"the library of another checkout: $(PY) -m pip install --no-deps -e ."; exit 1; }
-
-AGENT_OPTIONS = $(if $(AGENT),"$(AGENT)") $(if $(GAME),--game "$(GAME)") $(if $(SEED),--seed $(SEED)) \
-	$(if $(filter-out 0,$(GREEDY)),--greedy)

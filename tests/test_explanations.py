@@ -2,36 +2,9 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from atarilens.play.rollouts import rollout
-from compendium.explanations import saliency_movie, standard_figures
-
-
-def test_the_movie_shows_the_steps_asked_for(untrained_agent, tmp_path):
-    from PIL import Image, ImageSequence
-
-    paths = saliency_movie(untrained_agent, tmp_path, seed=2, start=4, steps=3)
-    assert [path.name for path in paths] == ["untrained-pong.mp4", "untrained-pong.gif"]
-    with Image.open(paths[1]) as gif:
-        shown = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(gif)]
-    screens = rollout(untrained_agent, seed=2, max_steps=7).frames[4:]
-    band = (shown[0].shape[0] - 2 * 210) // 2
-    for image, screen in zip(shown, screens, strict=True):
-        enlarged = screen.repeat(2, 0).repeat(2, 1)
-        area = image[band : band + 420, :320].astype(int)
-        outside = np.abs(area[:66] - enlarged[:66])  # above the play field there is no saliency
-        assert outside.mean() < 3  # but for the palette's rounding
-        added = area[70:390] - enlarged[70:390]
-        assert added[..., 2].max() > 60  # the actor's blue
-        assert np.abs(added[..., 1]).mean() < 3  # nothing is green
-
-
-def test_a_start_before_the_game_is_refused(untrained_agent, tmp_path):
-    with pytest.raises(ValueError, match="start is -1, expected 0 or more"):
-        saliency_movie(untrained_agent, tmp_path, start=-1)
-    assert not list(tmp_path.iterdir())
+from compendium.explanations import standard_figures
 
 
 def test_one_step_has_no_other_time_to_compare_with(untrained_agent, tmp_path):

@@ -81,11 +81,11 @@ def test_other_files_are_no_checkpoints(tmp_path):
         shipping.checkpoint_agent(tmp_path / "a.safetensors", "x")
 
 
-@pytest.mark.parametrize("name", ["sub/mine", "../mine", "", "mine.yml", "my agent"])
+@pytest.mark.parametrize("name", ["sub/mine", "../mine", "mine.yml", "my agent"])
 def test_a_name_that_is_no_file_name_is_refused_at_once(run, name, capsys):
     before = sorted(run.parent.rglob("*"))
     for order in (run, run / "checkpoints" / "000000032.safetensors"):
-        assert main(["ship", str(order), name]) == 2
+        assert main(["ship", f"CHECKPOINT={order}", f"NAME={name}"]) == 2
         said = capsys.readouterr().err
         assert said == (
             f"atarilens: error: the name {name!r} must consist of letters, digits, _ and -\n"
@@ -98,7 +98,7 @@ def test_a_name_that_is_no_file_name_is_refused_at_once(run, name, capsys):
 def test_a_run_without_its_curve_is_refused_at_once(run, capsys):
     (run / "curve.csv").unlink()
     for order in (run, run / "checkpoints" / "000000032.safetensors"):
-        assert main(["ship", str(order), "breakout-small"]) == 2
+        assert main(["ship", f"CHECKPOINT={order}", "NAME=breakout-small"]) == 2
         assert f"{run} has no curve.csv, expected the folder of" in capsys.readouterr().err
     assert not any(any(folder.iterdir()) for folder in (paths.AGENTS, paths.SCORES, paths.LOGS))
 
@@ -138,7 +138,8 @@ def test_hours_are_those_of_the_checkpoint(run):
 def test_shipping_from_the_command_line(run, capsys, monkeypatch):
     ship = shipping.ship
     monkeypatch.setattr(shipping, "ship", lambda *a, **k: ship(*a, episodes=1, **k))
-    main(["ship", str(run / "checkpoints" / "000000032.safetensors"), "breakout-small"])
+    checkpoint = run / "checkpoints" / "000000032.safetensors"
+    assert main(["ship", f"CHECKPOINT={checkpoint}", "NAME=breakout-small"]) == 0
     assert (paths.LOGS / "breakout-small.csv").is_file()
     assert load_agent("breakout-small").facts["hours"] is not None
     assert str(paths.AGENTS / "breakout-small.yml") in capsys.readouterr().out

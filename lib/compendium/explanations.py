@@ -1,4 +1,4 @@
-"""The standard explanation of any agent: a movie and figures of one stretch of its play."""
+"""The standard figures of any agent, of one stretch of its play."""
 
 from pathlib import Path
 
@@ -16,61 +16,17 @@ from atarilens.views import (
     attention_figure,
     common_gain,
     describe_gain,
-    movie_frames,
     overlay,
     save_figure,
-    save_movie,
     screens_figure,
 )
 
-FPS = 15  # 60 emulator frames per second, 4 of them per agent step
 PANELS = 5
 ATTENTION_STEPS = 60
 
 
-def saliency_movie(
-    agent: Agent,
-    out_dir: Path,
-    *,
-    seed: int = 0,
-    start: int = 0,
-    steps: int = 120,
-    greedy: bool = False,
-) -> list[Path]:
-    """Film one stretch of play with the perturbation saliency of every step on it.
-
-    Args:
-        agent: any agent.
-        out_dir: folder of the movie.
-        seed: of the rollout.
-        start: first agent step shown.
-        steps: agent steps shown.
-        greedy: most probable action; otherwise sampled.
-
-    Returns:
-        Paths of the MP4 and the GIF, `<out_dir>/<agent>.mp4` and `.gif`.
-
-    Raises:
-        ValueError: if the start is negative, or the GIF would be over its 2 MB.
-    """
-    if start < 0:
-        raise ValueError(f"start is {start}, expected 0 or more")
-    trajectory = rollout(agent, seed=seed, max_steps=start + steps, greedy=greedy)
-    chosen = np.arange(start, start + steps)
-    maps = perturbation_saliency(
-        agent.network, trajectory.observations[chosen], trajectory.memory[chosen], progress=True
-    )
-    gain = common_gain([maps])
-    screens = np.stack(
-        [overlay(trajectory.frames[t], maps[i], agent.region, gain) for i, t in enumerate(chosen)]
-    )
-    captions = [f"step {t}   {_action(agent, trajectory, t)}" for t in chosen]
-    frames = movie_frames({agent.name: screens}, captions)
-    return [save_movie(frames, out_dir / f"{agent.name}.{end}", FPS) for end in ("mp4", "gif")]
-
-
 def standard_figures(
-    agent: Agent, out_dir: Path, *, seed: int = 0, steps: int = 400, greedy: bool = False
+    agent: Agent, out_dir: Path, *, seed: int = 0, steps: int = 400, greedy: bool | None = None
 ) -> list[Path]:
     """Draw what an agent attends to in one stretch of its play.
 
@@ -82,7 +38,7 @@ def standard_figures(
         out_dir: folder of the figures and their numbers.
         seed: of the rollout.
         steps: agent steps played, two or more: each is held against another time.
-        greedy: most probable action; otherwise sampled.
+        greedy: see `rollout`.
 
     Returns:
         Paths of the PNG files; the numbers stand beside them as JSON.
@@ -99,7 +55,7 @@ def standard_figures(
         "settings": agent.settings.as_dict(),
         "seed": seed,
         "steps": steps,
-        "greedy": greedy,
+        "greedy": trajectory.origin["greedy"],
     }
     return [
         _saliency(agent, trajectory, out_dir, facts),

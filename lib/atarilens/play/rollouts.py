@@ -31,6 +31,29 @@ def draw_action(action_logits: np.ndarray, generator: np.random.Generator | None
     return min(int(drawn), len(weights) - 1)
 
 
+def plays_greedily(agent: Agent, greedy: bool | None) -> bool:
+    """Return `greedy`; if it is None, whether the agent's network gives Q-values."""
+    return agent.network.q_values if greedy is None else greedy
+
+
+def action_chooser(seed: int, greedy: bool, epsilon: float = 0.0) -> Callable[[np.ndarray], int]:
+    """Return the function from action logits `[A]` to an action, for the episode of this seed.
+
+    Raises:
+        ValueError: if epsilon is not in [0, 1].
+    """
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}, expected a probability from 0 to 1")
+    generator = episode_generator(seed)
+
+    def choose(action_logits: np.ndarray) -> int:
+        if epsilon and generator.random() < epsilon:
+            return int(generator.integers(len(action_logits)))
+        return draw_action(action_logits, None if greedy else generator)
+
+    return choose
+
+
 def make_agent_env(agent: Agent, settings: EnvironmentSettings | None = None) -> AtariEnv:
     """Make the environment that an agent plays in, with the expert whose actions are hinted.
 
@@ -69,8 +92,9 @@ def rollout(
     agent: Agent,
     seed: int = 0,
     max_steps: int = 500,
-    greedy: bool = False,
+    greedy: bool | None = None,
     *,
+    epsilon: float = 0.0,
     episodes: int | None = None,
     settings: EnvironmentSettings | None = None,
     progress: bool = False,
@@ -84,7 +108,9 @@ def rollout(
         agent: who plays.
         seed: of the first episode, 0 or more.
         max_steps: number of decisions T; if an episode ends earlier, the next one begins.
-        greedy: take the likeliest action; by default actions are drawn from the policy.
+        greedy: take the likeliest action; otherwise actions are drawn from the policy. By default
+            only Q-values are played greedily: their softmax is not the policy that was trained.
+        epsilon: probability of an action drawn evenly from all instead, in [0, 1].
         episodes: play this many whole episodes and ignore `max_steps`. A step takes 100 kB of
             memory.
         settings: of the environment; by default the agent's own.
@@ -103,25 +129,27 @@ def rollout(
             f"seed must be 0 or more, max_steps and episodes 1 or more: received seed {seed}, "
             f"max_steps {max_steps}, episodes {episodes}"
         )
+    greedy = plays_greedily(agent, greedy)
     env = make_agent_env(agent, settings)
-    stream, generator = Stream(agent), None
+    stream, choose = Stream(agent), None
 
     def decide(screen: np.ndarray, step: int, episode: int, start: bool) -> tuple[int, dict]:
-        nonlocal generator
-        if start and not greedy:
-            generator = episode_generator(seed + episode)
+        nonlocal choose
+        if start:
+            choose = action_chooser(seed + episode, greedy, epsilon)
         stream.read(screen, start)
         read = {"observations": stream.observation, "memory": stream.memory}
         action_logits, values = run_network([stream])
         read["action_logits"] = action_logits[0]
         read["values"] = None if values is None else values[0]
-        return draw_action(action_logits[0], generator), read
+        return choose(action_logits[0]), read
 
     origin = {
         "agent": agent.name,
         "agent_sha256": agent.facts.get("sha256"),
         "seed": seed,
         "greedy": greedy,
+        **({"epsilon": epsilon} if epsilon else {}),
     }
     arrays, noops = _run(env, decide, origin, length, episodes, progress)
     return Trajectory(**arrays, settings=env.settings, origin=origin | {"noops": noops})

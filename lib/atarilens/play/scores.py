@@ -3,7 +3,7 @@
 import csv
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from atarilens.agents import Agent
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings
 from atarilens.measures.intervals import mean_interval
 from atarilens.play.inference import Stream, run_network
-from atarilens.play.rollouts import draw_action, episode_generator, make_agent_env
+from atarilens.play.rollouts import action_chooser, make_agent_env, plays_greedily
 
 GROUP = 8  # episodes that share a batch and a thread; fixed, so that cores change no rounding
 COLUMNS = (
@@ -39,6 +39,7 @@ class Scores:
         truncated: `[n]` bool: cut off by the settings' `max_frames`; the return is a lower bound.
         greedy: whether the likeliest action was taken, not a drawn one.
         settings: of the environment.
+        epsilon: probability with which an action was drawn evenly from all instead.
     """
 
     agent: str
@@ -49,6 +50,7 @@ class Scores:
     truncated: np.ndarray
     greedy: bool
     settings: EnvironmentSettings
+    epsilon: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -65,9 +67,10 @@ def evaluate(
     agent: Agent,
     episodes: int = 30,
     seed: int = 0,
-    greedy: bool = False,
+    greedy: bool | None = None,
     settings: EnvironmentSettings | None = None,
     *,
+    epsilon: float = 0.0,
     progress: bool = False,
 ) -> Scores:
     """Play one whole episode from each of the seeds seed ... seed + episodes - 1.
@@ -80,8 +83,10 @@ def evaluate(
         agent: who plays.
         episodes: how many.
         seed: of the first, 0 or more.
-        greedy: take the likeliest action; by default actions are drawn from the policy.
+        greedy: take the likeliest action; otherwise actions are drawn from the policy. By default
+            only Q-values are played greedily: their softmax is not the policy that was trained.
         settings: of the environment; by default the agent's.
+        epsilon: probability of an action drawn evenly from all instead, in [0, 1].
         progress: show a bar.
 
     Raises:
@@ -91,13 +96,19 @@ def evaluate(
         raise ValueError(
             f"episodes must be 1 or more and seed 0 or more: received {episodes} and {seed}"
         )
+    greedy = plays_greedily(agent, greedy)
     seeds = np.arange(seed, seed + episodes)
+    action_chooser(seed, greedy, epsilon)
     make_agent_env(agent, settings)  # says now what does not fit
     stopped = threading.Event()
     with tqdm(total=episodes, unit="episode", disable=not progress) as bar:
 
         def play(group: np.ndarray) -> list[_Player]:
-            players = [_Player(agent, settings, int(number), greedy) for number in group]
+            choosers = [action_chooser(int(number), greedy, epsilon) for number in group]
+            players = [
+                _Player(agent, settings, int(number), choose)
+                for number, choose in zip(group, choosers, strict=True)
+            ]
             playing = players
             while playing and not stopped.is_set():
                 action_logits, _ = run_network([player.stream for player in playing])
@@ -127,22 +138,29 @@ def evaluate(
         truncated=np.array([player.truncated for player in players]),
         greedy=greedy,
         settings=players[0].env.settings,
+        epsilon=epsilon,
     )
 
 
 class _Player:
     """One episode in play: its environment, the agent's view of it, and the count so far."""
 
-    def __init__(self, agent: Agent, settings: EnvironmentSettings | None, seed: int, greedy: bool):
+    def __init__(
+        self,
+        agent: Agent,
+        settings: EnvironmentSettings | None,
+        seed: int,
+        choose: Callable[[np.ndarray], int],
+    ):
         self.env: AtariEnv = make_agent_env(agent, settings)
         self.stream = Stream(agent)
-        self.generator = None if greedy else episode_generator(seed)
+        self.choose = choose
         self.total, self.steps, self.over, self.truncated = 0.0, 0, False, False
         self.stream.read(self.env.reset(seed=seed)[0], start=True)
 
     def act(self, action_logits: np.ndarray) -> None:
         """Take one action and read the next screen."""
-        action = draw_action(action_logits, self.generator)
+        action = self.choose(action_logits)
         screen, reward, terminated, self.truncated, _ = self.env.step(action)
         self.total += reward
         self.steps += 1
@@ -155,18 +173,20 @@ def write_scores(scores: Sequence[Scores], path: str | Path) -> Path:
     """Write one CSV row per episode, for one or more evaluations; an older file is replaced.
 
     Args:
-        scores: of one game.
+        scores: of one game; a last column `epsilon` follows if one is not 0.
         path: of the file; missing folders are made.
 
     Returns:
         The path.
     """
+    explored = any(one.epsilon for one in scores)
     with paths.whole_file(path) as beside, beside.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow((*COLUMNS, *(["epsilon"] if explored else [])))
         for one in scores:
             sticky, hint = one.settings.repeat_action_probability, one.settings.hint
-            last = (int(one.greedy), f"{sticky:g}", hint, one.agent_sha256 or "")
+            last = [int(one.greedy), f"{sticky:g}", hint, one.agent_sha256 or ""]
+            last += [f"{one.epsilon:g}"] if explored else []
             for row in zip(one.seeds, one.returns, one.lengths, one.truncated, strict=True):
                 seed, total, steps, truncated = row
                 writer.writerow((one.agent, seed, f"{total:g}", steps, int(truncated), *last))

@@ -170,11 +170,15 @@ def draw_all(figures: Sequence[str], jobs: int, folder: Path = BUILD) -> dict[st
     Returns:
         figure -> exit status: 0, `NOT_HERE`, or what its process left with after its error line.
     """
-    command = [sys.executable, "-m", "compendium", "figure"]
-    options = [] if folder == BUILD else ["--verify"]
+    command = [sys.executable, "-m", "compendium", "figure", f"AGAIN={int(folder != BUILD)}"]
+    environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
+
+    def run(figure: str) -> int:
+        return subprocess.run([*command, f"NAME={figure}"], env=environment, check=False).returncode
+
     pool = ThreadPoolExecutor(jobs)
     try:
-        runs = pool.map(lambda name: subprocess.run([*command, name, *options]).returncode, figures)
+        runs = pool.map(run, figures)
         return dict(zip(figures, runs, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C reaches the running ones, too; none follows

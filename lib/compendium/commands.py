@@ -1,0 +1,368 @@
+"""What make calls: one verb, one function; its parameters are the variables that people type."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from atarilens.paths import BUILD, ROOT, MissingDataError, runs
+
+FPS = 15  # 60 emulator frames per second, 4 of them per agent step
+STANDARD = ("05_jacobian_vs_perturbation", "06_what_agents_attend_to", "09_movies")
+
+
+class Count(int):
+    """A whole number above 0."""
+
+    def __new__(cls, text: str):
+        """Read a number; ValueError if it is not above 0."""
+        if int(text) < 1:
+            raise ValueError(text)
+        return super().__new__(cls, text)
+
+
+def figures(only: str = "", jobs: Count = 2) -> int:
+    """Draw the figures that are out of date, several at a time.
+
+    Args:
+        only: start of the names of the figures.
+        jobs: notebooks at a time.
+    """
+    from compendium.figures.drawing import NOT_HERE, draw_all
+    from compendium.figures.made_of import out_of_date
+    from compendium.figures.params import left_over, list_figures
+
+    names = list_figures(only)
+    statuses = draw_all([name for name in names if out_of_date(name)], jobs)
+    missing = [name for name, status in statuses.items() if status == NOT_HERE]
+    failed = [name for name, status in statuses.items() if status not in (0, NOT_HERE)]
+    for name in left_over(only):
+        print(f"left over: figures/{name}, which no file in notebooks/params makes")
+    print(f"{len(names) - len(missing) - len(failed)} figures are up to date", end="")
+    print(f"; not drawn: {', '.join(missing)}" if missing else "", end="")
+    print(f"; failed: {', '.join(failed)}" if failed else "", flush=True)
+    return min(len(failed), 1)
+
+
+def figure(name: str, again: bool = False) -> int:
+    """Draw one figure, whether or not it is out of date.
+
+    Args:
+        name: of a file in notebooks/params, without .yml.
+        again: into build/verify, where it is compared with figures/.
+    """
+    from compendium.figures.drawing import NOT_HERE, VERIFY, draw
+
+    try:
+        draw(name, VERIFY if again else BUILD)
+    except MissingDataError as error:
+        print(f"not drawn: {name} ({str(error).partition(':')[0]})", flush=True)
+        return NOT_HERE
+    return 0
+
+
+def verify(only: str = "", jobs: Count = 2) -> int:
+    """Draw the figures again into build/verify and compare every number with figures/.
+
+    Args:
+        only: start of the names of the figures.
+        jobs: notebooks at a time.
+    """
+    from compendium.figures.comparing import changed_parameters, compare
+    from compendium.figures.drawing import VERIFY, draw_all
+    from compendium.figures.params import list_figures
+
+    for line in changed_parameters(only):
+        print(f"parameters changed since the figure in figures/ was drawn: {line}", flush=True)
+    wrong = compare(draw_all(list_figures(only), jobs, VERIFY), only)
+    for line in wrong:
+        print(f"wrong: {line}", file=sys.stderr)
+    return min(len(wrong), 1)
+
+
+@contextmanager
+def whole_files(out_dir: Path) -> Iterator[Path]:
+    """Yield a folder whose files move into `out_dir` if all goes well, and vanish otherwise."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out_dir, prefix="unfinished-") as folder:
+        yield Path(folder)
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            os.replace(path, out_dir / path.name)
+            print(out_dir / path.name)
+
+
+def open_agent(name_or_path: str, game: str | None, out: Path | None) -> tuple:
+    """Return the agent, and the folder for what is written about it: build/<agent> unless given."""
+    from atarilens import load_agent
+
+    agent = load_agent(name_or_path, game=game)
+    return agent, out or BUILD / agent.name
+
+
+def actions_of(agent, greedy: bool | None, epsilon: float) -> str:
+    """Say in words how actions are chosen."""
+    from atarilens.play.rollouts import plays_greedily
+
+    words = "greedy" if plays_greedily(agent, greedy) else "sampled"
+    if agent.network.q_values and greedy is None:
+        words += " (its network gives Q-values)"
+    return f"{words}, {epsilon:.0%} random" if epsilon else words
+
+
+def evaluate(
+    agent: str,
+    game: str | None = None,
+    episodes: Count = 30,
+    seed: int = 0,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    sticky: float | None = None,
+    out: Path | None = None,
+) -> None:
+    """Play whole episodes and print the mean score with its 95 % interval.
+
+    Args:
+        agent: a row of data/agents, or the path of a checkpoint.
+        game: needed by most checkpoints of other people.
+        episodes: how many, from as many seeds.
+        seed: of the first.
+        greedy: 1 for the likeliest action, 0 for actions drawn from the policy; by default
+            networks that give Q-values are played greedily, others are drawn from.
+        epsilon: probability of a random action instead.
+        sticky: probability that the emulator repeats an action; by default as in training.
+        out: folder for scores.csv; default build/<agent>.
+    """
+    from atarilens.play import scores
+
+    player, out_dir = open_agent(agent, game, out)
+    usual = player.settings.repeat_action_probability
+    sticky = usual if sticky is None else sticky
+    with whole_files(out_dir) as folder:
+        found = scores.evaluate(
+            player,
+            episodes=episodes,
+            seed=seed,
+            greedy=greedy,
+            epsilon=epsilon,
+            settings=replace(player.settings, repeat_action_probability=sticky),
+            progress=True,
+        )
+        interval = "one episode has no interval"
+        if episodes > 1:
+            interval = "95 % interval {:.2f} to {:.2f}".format(*found.interval)
+        cut = f", {found.truncated.sum()} of them cut off" if found.truncated.any() else ""
+        count = f"{episodes} episode{'s' if episodes > 1 else ''}"
+        print(
+            f"{player.name}: mean score {found.mean:.2f}, {interval} ({count}{cut}, seed {seed}, "
+            f"actions {actions_of(player, greedy, epsilon)}, stickiness {sticky:g})"
+        )
+        scores.write_scores([found], folder / "scores.csv")
+
+
+def movie(
+    agent: str,
+    game: str | None = None,
+    start: int = 0,
+    steps: Count = 120,
+    seed: int = 0,
+    greedy: bool | None = None,
+    epsilon: float = 0.0,
+    out: Path | None = None,
+) -> None:
+    """Film a stretch of play with the saliency of every step on it, as GIF and MP4.
+
+    Args:
+        agent: a row of data/agents, or the path of a checkpoint.
+        game: needed by most checkpoints of other people.
+        start: first agent step shown.
+        steps: agent steps shown.
+        seed: of the game.
+        greedy: 1 for the likeliest action, 0 for actions drawn from the policy; by default
+            networks that give Q-values are played greedily, others are drawn from.
+        epsilon: probability of a random action instead.
+        out: folder; default build/<agent>.
+    """
+    import numpy as np
+
+    from atarilens import play, saliency, views
+
+    if start < 0:
+        raise ValueError(f"START={start}: expected 0 or more")
+    player, out_dir = open_agent(agent, game, out)
+    print(f"{player.name}: actions {actions_of(player, greedy, epsilon)}")
+    with whole_files(out_dir) as folder:
+        trajectory = play.rollout(
+            player, seed, start + steps, greedy, epsilon=epsilon, progress=True
+        )
+        shown = np.arange(start, start + steps)
+        inputs = trajectory.observations[shown], trajectory.memory[shown]
+        maps = saliency.perturbation_saliency(player.network, *inputs, progress=True)
+        gain = views.common_gain([maps])
+        screens = [
+            views.overlay(trajectory.frames[t], maps[i], player.region, gain)
+            for i, t in enumerate(shown)
+        ]
+        done = [player.action_meanings[action] for action in trajectory.actions[shown]]
+        captions = [f"step {t}   {name}" for t, name in zip(shown, done, strict=True)]
+        frames = views.movie_frames({player.name: np.stack(screens)}, captions)
+        for ending in ("mp4", "gif"):
+            views.save_movie(frames, folder / f"{player.name}.{ending}", FPS)
+
+
+def explain(
+    agent: str,
+    game: str | None = None,
+    steps: Count = 400,
+    seed: int = 0,
+    greedy: bool | None = None,
+    out: Path | None = None,
+) -> None:
+    """Draw the standard figures of one agent.
+
+    Args:
+        agent: a row of data/agents, or the path of a checkpoint.
+        game: needed by most checkpoints of other people.
+        steps: agent steps played.
+        seed: of the game.
+        greedy: 1 for the likeliest action, 0 for actions drawn from the policy; by default
+            networks that give Q-values are played greedily, others are drawn from.
+        out: folder; default build/<agent>.
+    """
+    from compendium.explanations import standard_figures
+
+    player, out_dir = open_agent(agent, game, out)
+    print(f"{player.name}: actions {actions_of(player, greedy, 0.0)}")
+    with whole_files(out_dir) as folder:
+        standard_figures(player, folder, seed=seed, steps=steps, greedy=greedy)
+
+
+def train(
+    game: str,
+    from_: str | None = None,
+    steps: Count = 10_000_000,
+    seed: int = 0,
+    set_: tuple[str, ...] = (),
+    tensorboard: bool = False,
+    device: Literal["cpu", "cuda"] = "cpu",
+) -> None:
+    """Train an agent, or go on after an interruption.
+
+    Args:
+        game: such as pong.
+        from_: an agent whose weights training starts from.
+        steps: agent steps in all.
+        seed: of the run.
+        set_: settings other than the defaults of training.ppo.PPOSettings and of the environment,
+            as in SET="clip=0.2 repeat_action_probability=0.25".
+        tensorboard: record episodes as movies.
+        device: of the network.
+    """
+    from atarilens import games, load_agent
+    from atarilens.games.emulators import EnvironmentSettings
+    from compendium.training import ppo
+    from compendium.training.settings import changed, run_name
+
+    game = games.game(game).name
+    parent = load_agent(from_, game=game) if from_ else None
+    settings, environment = changed(
+        list(set_), ppo.PPOSettings(total_steps=steps), EnvironmentSettings(game)
+    )
+    start = f"{game}-{parent.name}" if parent else game
+    run_dir = runs() / run_name(start, seed, settings, environment)
+    print(f"training in {run_dir}; stop at any time, the same command goes on")
+    callbacks = []
+    if tensorboard:
+        from atarilens.apps.recorder import training_callback
+
+        callbacks.append(training_callback(run_dir / "tensorboard", game, seed=seed))
+        print(f"to watch: python -m tensorboard.main --host 127.0.0.1 --logdir {run_dir}")
+    ppo.train(
+        game,
+        run_dir,
+        settings,
+        seed=seed,
+        environment=environment,
+        from_agent=parent,
+        device=device,
+        callbacks=callbacks,
+    )
+    print(f"done: the weights of the last checkpoint are in {run_dir / 'checkpoints'}")
+
+
+def imitate(
+    agent: str,
+    hint: Literal["expert", "random"],
+    steps: Count = 1_000_000,
+    seed: int = 1,
+    set_: tuple[str, ...] = (),
+) -> None:
+    """Train a student of the overfit study, or go on after an interruption.
+
+    Args:
+        agent: the expert, whose most probable action is learned.
+        hint: whose action the student is shown.
+        steps: agent steps in all.
+        seed: of the run.
+        set_: settings other than the defaults of training.imitation.ImitationSettings.
+    """
+    from atarilens import load_agent
+    from compendium.training import imitation
+    from compendium.training.settings import changed, run_name
+
+    expert = load_agent(agent)
+    (settings,) = changed(list(set_), imitation.ImitationSettings(total_steps=steps))
+    run_dir = runs() / run_name(f"{expert.name}-{hint}-hints", seed, settings)
+    print(f"training in {run_dir}; stop at any time, the same command goes on")
+    imitation.imitate(expert, run_dir, hint, settings, seed=seed)
+
+
+def ship(checkpoint: Path, name: str, like: str | None = None, command: str | None = None) -> None:
+    """Measure a checkpoint and put it into data/agents, with its row, scores and curve.
+
+    Args:
+        checkpoint: <run>/checkpoints/<step>.safetensors, or <run>: the best of its last is chosen.
+        name: of the agent, such as pong-strong.
+        like: choose the checkpoint that scores most like this agent.
+        command: that made it; for its row.
+    """
+    from atarilens import load_agent
+    from compendium import shipping
+
+    facts = {"command": command}
+    is_file = checkpoint.suffix == ".safetensors"
+    if is_file and like:
+        raise ValueError(f"LIKE= chooses among the checkpoints of a run, received {checkpoint}")
+    shipping.check_order(checkpoint.parent.parent if is_file else checkpoint, name)
+    if not is_file:
+        model = load_agent(like) if like else None
+        checkpoint = shipping.choose_checkpoint(checkpoint, like=model)
+        facts["chosen"] = f"scores {f'most like {model.name}' if model else 'best'} on other seeds"
+        print(f"chosen: {checkpoint}")
+    facts["hours"] = shipping.training_hours(checkpoint)
+    print(shipping.ship(checkpoint, name, facts=facts, progress=True))
+    print(shipping.thin_curve(checkpoint.parent.parent, name))
+
+
+def bench() -> None:
+    """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
+    from compendium import benchmark
+
+    path = benchmark.write()
+    print(f"{path.read_text()}written to {path.relative_to(ROOT)}")
+
+
+def doctor() -> int:
+    """Say in words what this machine lacks."""
+    from compendium import doctor
+
+    return doctor.main()
+
+
+VERBS = (
+    *(figures, figure, verify, evaluate, movie, explain),
+    *(train, imitate, ship, bench, doctor),
+)
