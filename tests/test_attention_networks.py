@@ -10,11 +10,14 @@ from atarilens import (
     evaluate,
     jacobian_saliency,
     load_agent,
+    measures,
     perturbation_saliency,
     rollout,
     save_agent,
+    views,
 )
 from atarilens.agents import NETWORKS, agent_from_module, build_network, initialise
+from atarilens.play import observations_at, seen_by
 from atarilens.saliency import attention_saliency
 
 TABLE_2 = {  # of arXiv:1908.02511: parameters of the agents for Breakout, with its four actions
@@ -211,6 +214,41 @@ def test_networks_without_attention_are_named():
     network.receptive_field = (8, 4, 0)
     with pytest.raises(ValueError, match=r"attention \[7, 7\] of .* covers \[32, 32\] px, but"):
         attention_saliency(network, observations(1))
+
+
+def test_the_film_shows_screen_input_attention_and_gaze():
+    screens = np.full((2, 210, 160, 3), 100, np.uint8)
+    shown = np.full((2, 4, 84, 84), 0.2, np.float32)
+    maps = np.zeros((2, 84, 84), np.float32)
+    maps[0], maps[1, :, 42:] = 1, 2  # the largest of the film is drawn white
+    fixations = np.zeros((2, 210, 160), int)
+    fixations[1, 105, 20] = 3
+    film = views.attention_film(screens, shown, maps, fixations)
+    assert (film.shape, film.dtype) == ((2, 370, 160, 3), np.uint8)
+    assert film[0, 10, 10].tolist() == [114, 114, 114]  # half of 100, half of half of 255
+    assert film[1, 10, 150].tolist() == [178, 178, 178]
+    assert film[1, 105, 20].tolist() == [255, 50, 50]
+    assert film[0, 300, 10].tolist() == [0, 128, 51]
+    assert film[1, 210 + 80, 20].tolist() == [255, 0, 51]
+    assert (film[0, ..., 0] < 255).all()
+
+
+def test_the_share_that_a_pattern_explains():
+    rng = np.random.default_rng(0)
+    pattern, noise = rng.random((2, 84, 84))
+    maps = np.stack([3 * pattern + 2, noise, pattern + noise, np.ones((84, 84))])
+    found = measures.explained_share(maps, pattern)
+    expected = [np.corrcoef(each.ravel(), pattern.ravel())[0, 1] ** 2 for each in maps[:3]]
+    np.testing.assert_allclose(found[:3], expected, atol=1e-9)
+    assert found[0] == pytest.approx(1)
+    assert np.isnan(found[3])
+
+
+def test_observations_at_some_steps_are_those_of_all(play):
+    agent = load_agent("untrained-breakout-sparse-fls")
+    steps = [0, 1, 3, 4]
+    found = observations_at(agent, play, steps)
+    np.testing.assert_array_equal(found, seen_by(play, agent).observations[steps])
 
 
 @pytest.fixture(scope="module")

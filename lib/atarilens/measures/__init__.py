@@ -1,6 +1,11 @@
 """Numbers about saliency maps, each with the controls that could beat it."""
 
-from atarilens.measures.attention import ObjectAttention, attention_by_object, by_episode
+from atarilens.measures.attention import (
+    ObjectAttention,
+    attention_by_object,
+    by_episode,
+    explained_share,
+)
 from atarilens.measures.change_points import ChangePoint, change_point
 from atarilens.measures.controls import (
     apart,
@@ -87,6 +92,7 @@ __all__ = [
     "effects_of",
     "elsewhere",
     "equivalence_test",
+    "explained_share",
     "gaze_scores",
     "holm",
     "image_change",

@@ -118,6 +118,27 @@ def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(covers), nearest / np.maximum(nearest.sum(0), 1)
 
 
+def explained_share(maps: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """Return which share of each map's variance over its pixels a fixed pattern explains.
+
+    This is the squared correlation of map and pattern: 1 if the map is the pattern, times a
+    factor, plus a constant; 0 if it has nothing in common with it. NaN for a constant map.
+
+    Args:
+        maps: `[T, H, W]`.
+        pattern: `[H, W]`, or `[T, H, W]` with one for each map.
+
+    Returns:
+        `[T]` float64 in [0, 1].
+    """
+    maps, pattern = (np.asarray(values, np.float64) for values in (maps, pattern))
+    maps = maps - maps.mean((-2, -1), keepdims=True)
+    pattern = pattern - pattern.mean((-2, -1), keepdims=True)
+    common = (maps * pattern).sum((-2, -1)) ** 2
+    sizes = (maps**2).sum((-2, -1)) * (pattern**2).sum((-2, -1))
+    return np.divide(common, sizes, out=np.full(len(maps), np.nan), where=sizes > 0)
+
+
 def _standardised(saliency: np.ndarray, covers: np.ndarray) -> np.ndarray:
     """Return the mean standardised saliency on each object, `[K]`."""
     saliency = saliency.astype(np.float64)

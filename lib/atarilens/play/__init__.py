@@ -1,6 +1,6 @@
 """Let agents play, re-create their play exactly, and score it."""
 
-from atarilens.play.inference import Stream, run_network, seen_by
+from atarilens.play.inference import Stream, observations_at, run_network, seen_by
 from atarilens.play.interventions import Branches, effects, intervene
 from atarilens.play.obedience import follows_random_hint
 from atarilens.play.rollouts import games_of, open_games, replay, rollout
@@ -25,6 +25,7 @@ __all__ = [
     "intervene",
     "load_replay",
     "load_trajectory",
+    "observations_at",
     "open_games",
     "read_scores",
     "replay",

@@ -36,6 +36,23 @@ class Stream:
         self.observation = self.agent.preprocess(screen if count == 1 else np.stack(self.recent))
 
 
+def observations_at(agent: Agent, trajectory: Trajectory, steps: Sequence[int]) -> np.ndarray:
+    """Return what an agent's network reads at some steps, `[n, C, H, W]` float32.
+
+    These are the observations of `seen_by` at the same steps, without computing any other. For a
+    network without memory they are all that it needs.
+
+    Args:
+        agent: whose preprocessing reads the screens.
+        trajectory: must begin with the first screen of an episode.
+        steps: indices of steps.
+    """
+    first = np.searchsorted(trajectory.episode, trajectory.episode)  # of each step's episode
+    back = np.arange(agent.preprocessing.screens)[::-1]
+    read = [np.maximum(step - back, first[step]) for step in steps]
+    return np.stack([agent.preprocess(trajectory.frames[index]) for index in read])
+
+
 def run_network(streams: Sequence[Stream]) -> tuple[np.ndarray, np.ndarray | None]:
     """Run the network once for all streams of one agent, and step their memories.
 

@@ -7,7 +7,7 @@ import ale_py
 import numpy as np
 from tqdm import tqdm
 
-from atarilens.agents import Agent, load_agent
+from atarilens.agents import Agent, load_agent, untrained_control
 from atarilens.games.emulators import AtariEnv, EnvironmentSettings, make_env
 from atarilens.play.inference import Stream, read_episodes, run_network, seen_by
 from atarilens.play.trajectories import DTYPES, Trajectory, hashes, load_replay
@@ -299,7 +299,7 @@ def games_of(
 def open_games(
     agent: str, recording: str = "", *, game: str | None = None, seed: int = 0, max_steps: int = 500
 ) -> tuple[Agent, Agent, Trajectory, Trajectory]:
-    """Load an agent, its games and its control, the untrained network of the game.
+    """Load an agent, its games and its control, an untrained network of its kind.
 
     Args:
         agent: a row of `data/agents`, or a checkpoint's path with its `game`.
@@ -313,7 +313,7 @@ def open_games(
         network sees them, with a memory of its own.
     """
     player = load_agent(agent, game=game)
-    control = load_agent(f"untrained-{player.game}")
+    control = untrained_control(player)
     trajectory = games_of(player, recording, seed=seed, max_steps=max_steps)
     return player, control, trajectory, seen_by(trajectory, control)
 

@@ -1,5 +1,11 @@
 """Arrays to pictures: overlays, figures in one house style, deterministic files and movies."""
 
+from atarilens.views.attention import (
+    attention_film,
+    attention_input,
+    attention_networks_figure,
+    attention_screen,
+)
 from atarilens.views.files import (
     gif,
     movie_frames,
@@ -31,6 +37,10 @@ __all__ = [
     "GalleryRow",
     "Panel",
     "attention_figure",
+    "attention_film",
+    "attention_input",
+    "attention_networks_figure",
+    "attention_screen",
     "common_gain",
     "curves_figure",
     "describe_gain",

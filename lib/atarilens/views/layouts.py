@@ -280,27 +280,44 @@ def attention_figure(
         critic: whether any map of the rows has a critic.
         chance: where a dashed line marks chance.
     """
-    objects = list(dict.fromkeys(name for row in conditions.values() for name in row))
     with house_style():
         figure, (axes,) = lay_out(rows, [2.6], caption, headings, critic)
-        width = 0.8 / len(conditions)
-        for i, (condition, row) in enumerate(conditions.items()):
-            for name, values in row.items():
-                values = np.asarray(values, float)[np.isfinite(values)]
-                colour = NEUTRAL[i % len(NEUTRAL)]
-                x = objects.index(name) + (i - (len(conditions) - 1) / 2) * width
-                axes.bar(x, values.mean(), width * 0.92, color=colour)
-                axes.plot([x, x], intervals[condition][name], color="white", lw=2.8)
-                axes.plot([x, x], intervals[condition][name], color="0.15", lw=1.6)
-                spread = x + width * np.linspace(-0.25, 0.25, len(values))
-                axes.plot(spread, values, "o", color="0.15", ms=3, mec="white", mew=0.5)
+        draw_bars(axes, conditions, intervals, axis_label)
         axes.axhline(chance, color=CHANCE, lw=1, ls="--")
-        axes.set(ylabel=axis_label, xlim=(-0.6, len(objects) - 0.4))
-        axes.set_xticks(range(len(objects)), objects)
-        axes.grid(False, axis="x")
-        shown = zip(cycle(NEUTRAL), conditions, strict=False)
-        legend_above(axes, handles=[Patch(color=c, label=name) for c, name in shown])
     return figure
+
+
+def draw_bars(
+    axes: Axes,
+    conditions: Mapping[str, Mapping[str, Sequence[float]]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]],
+    axis_label: str,
+) -> None:
+    """Draw a bar per object and condition, with its interval and a dot for each episode.
+
+    Args:
+        axes: to draw on.
+        conditions: see `attention_figure`, as the next two.
+        intervals: likewise.
+        axis_label: likewise.
+    """
+    objects = list(dict.fromkeys(name for row in conditions.values() for name in row))
+    width = 0.8 / len(conditions)
+    for i, (condition, row) in enumerate(conditions.items()):
+        for name, values in row.items():
+            values = np.asarray(values, float)[np.isfinite(values)]
+            colour = NEUTRAL[i % len(NEUTRAL)]
+            x = objects.index(name) + (i - (len(conditions) - 1) / 2) * width
+            axes.bar(x, values.mean(), width * 0.92, color=colour)
+            axes.plot([x, x], intervals[condition][name], color="white", lw=2.8)
+            axes.plot([x, x], intervals[condition][name], color="0.15", lw=1.6)
+            spread = x + width * np.linspace(-0.25, 0.25, len(values))
+            axes.plot(spread, values, "o", color="0.15", ms=3, mec="white", mew=0.5)
+    axes.set(ylabel=axis_label, xlim=(-0.6, len(objects) - 0.4))
+    axes.set_xticks(range(len(objects)), objects)
+    axes.grid(False, axis="x")
+    shown = zip(cycle(NEUTRAL), conditions, strict=False)
+    legend_above(axes, handles=[Patch(color=c, label=name) for c, name in shown])
 
 
 def variants_figure(
