@@ -54,6 +54,8 @@ MOVING_SHIP = np.pad(SHIP, ((0, 0), (0, 1))) | np.pad(SHIP, ((0, 0), (1, 0)))
 
 def follow_ball(name, ram, rng):
     """Play so that balls are hit and aliens shot; actions of the minimal sets."""
+    if name == "seaquest":
+        return int(rng.choice([1, 3, 4, 5, 11, 12, 13]))
     if name == "freeway":
         return int(rng.choice(3, p=[0.1, 0.8, 0.1]))
     if name == "spaceinvaders" or rng.random() < 0.2:
@@ -280,6 +282,38 @@ def _outer_box(mask):
     """Return (top, bottom, left, right) of the pixels of a mask."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+
+
+def test_seaquest_boxes_hold_the_coloured_pixels():
+    screens, rams = play("seaquest", 700, max_pool=False)
+    enemies, diver = [(92, 186, 92), (160, 171, 79), (170, 170, 170)], (66, 72, 200)
+    seen = {kind: [] for kind in object_boxes("seaquest", rams[0])}
+    missed = 0
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("seaquest", ram)
+        fish = np.any([coloured(screen, colour, (62, 155), (8, 160)) for colour in enemies], axis=0)
+        missed += (fish & ~filled(boxes["enemies"])).sum() > 0
+        for kind, places in boxes.items():
+            for top, bottom, left, right in places.astype(int):
+                if right - left < 8 or (kind == "submarine" and ram[97] < 20):
+                    continue  # at the edge, or half out of the water
+                box = np.s_[top:bottom, left:right]
+                if kind == "oxygen":
+                    row = coloured(screen, (214, 214, 214), (172, 173), (8, 160))[172]
+                    seen[kind].append(row.sum() == right - left and row[left])
+                elif kind == "enemies":
+                    found = fish[box].any(1).sum(), fish[box].any(0).sum()
+                    seen[kind].append(found in ((7, 8), (11, 8), (10, 8)))
+                elif kind in ("divers", "missiles"):
+                    seen[kind].append(coloured(screen, diver)[box].sum() > 3)
+                else:
+                    yellow = coloured(screen, (187, 187, 53))[box]
+                    seen[kind].append(yellow.any(0).mean() > 0.9)
+    assert missed / len(screens) < 0.02
+    for kind, exact in seen.items():
+        assert len(exact) > 20, kind
+        # The rest: hidden behind something, blinking, exploding, or a game that is over.
+        assert np.mean(exact) > (0.95 if kind in ("enemies", "divers") else 0.8), kind
 
 
 def test_freeway_score_in_ram_is_the_rewards_and_each_crossing_an_event():
