@@ -203,14 +203,15 @@ def agents_table() -> str:
     for name, row in agent_rows().items():
         if "url" in row:
             continue
-        score = row["score"]
-        low, high = score["interval"]
-        means = [f"{score[k]['mean']:.1f}" if k in score else "–" for k in ("greedy", "sticky")]
-        cells = [
-            *(name, row["architecture"], f"{score['mean']:.1f} ({low:.1f} to {high:.1f})", *means),
-            *(f"{row['training_steps']:,}", f"{row['hours']:.1f}", f"{row['seed']}"),
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        score = row.get("score") or {}
+        mean = "not measured"
+        if score:
+            mean = "{:.1f} ({:.1f} to {:.1f})".format(score["mean"], *score["interval"])
+        others = [f"{score[k]['mean']:.1f}" if k in score else "–" for k in ("greedy", "sticky")]
+        steps, hours, seed = (row.get(key) for key in ("training_steps", "hours", "seed"))
+        cells = [name, row["architecture"], mean, *others]
+        cells += ["–" if steps is None else f"{steps:,}", "–" if hours is None else f"{hours:.1f}"]
+        lines.append(f"| {' | '.join([*cells, '–' if seed is None else str(seed)])} |")
     return "\n".join(lines)
 
 
