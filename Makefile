@@ -22,7 +22,7 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html movie evaluate explain train imitate ship verify bench doctor clean \
+.PHONY: help figures test lab app html movie evaluate explain train imitate zoo ship verify bench doctor clean \
 	packages
 
 help:  ## list the targets
@@ -65,6 +65,10 @@ train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SE
 
 imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|random [STEPS=] [SEED=] [SET="name=value ..."]
 	@$(RUN) imitate
+
+zoo: export OMP_NUM_THREADS := 1
+zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-pong] [TABLE=1: print what stands] [SHIP=1: into data/zoo]
+	@$(PY) -m compendium.zoo "$(ONLY)" $(if $(filter-out 0,$(TABLE)),table) $(if $(filter-out 0,$(SHIP)),ship)
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
 	@$(RUN) ship

@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = ROOT / "data" / "agents"
+ZOO = ROOT / "data" / "zoo"
 REPLAYS = ROOT / "data" / "replays"
 TABLES = ROOT / "data" / "tables"
 STATES = ROOT / "data" / "states"

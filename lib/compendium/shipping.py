@@ -14,14 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from safetensors.torch import load_file
 
 from atarilens import paths
 from atarilens.agents import Agent, agent_from_module, load_agent, save_agent
-from atarilens.agents.networks import RecurrentActorCritic
-from atarilens.games.emulators import STICKINESS
+from atarilens.agents.registry import load_network
+from atarilens.games.emulators import STICKINESS, action_meanings
 from atarilens.play.scores import Scores, evaluate, read_scores, write_scores
 from compendium.benchmark import machine
+from compendium.training.runs import load_weights
+
+LEARNERS = ("ppo", "imitation", "dqn", "evolution")  # whose settings a run's folder may hold
 
 EPISODES = 30
 HINT_EPISODES = 10  # under each hint that a student was not trained with
@@ -46,29 +48,44 @@ def checkpoint_agent(checkpoint: str | Path, name: str, facts: dict | None = Non
     run = checkpoint.parent.parent
     try:
         told = json.loads((run / "settings.json").read_text())
-        weights = {key: tensor.float() for key, tensor in load_file(checkpoint).items()}
-        network = RecurrentActorCritic(len(weights["actor_linear.bias"]))
-        network.load_state_dict(weights)
+        learned = next(told[kind] for kind in LEARNERS if kind in told)
+        weights = load_weights(checkpoint)
+        settings = {key: told["environment"][key] for key in told["environment"] if key != "game"}
+        actions = action_meanings(told["game"], settings.get("full_action_space", False))
+        network = load_network(*_architecture(learned, len(actions), weights))
         step = int(checkpoint.stem)
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, StopIteration) as error:
         raise ValueError(
             f"{checkpoint} is no checkpoint of a training run, expected "
             f"<run>/checkpoints/<step>.safetensors beside <run>/settings.json: {error}"
         ) from error
-    settings = {key: told["environment"][key] for key in told["environment"] if key != "game"}
+    reads = "luma80" if network.architecture == "lstm" else "area84-stack4"
     agent = agent_from_module(
-        network, game=told["game"], preprocessing="luma80", settings=settings, name=name
+        network, game=told["game"], preprocessing=reads, settings=settings, name=name
     )
     known = {
         "training_steps": step,
         "seed": told["seed"],
         "lineage": told["lineage"],
-        "training": told.get("ppo") or told.get("imitation"),
+        "training": learned,
         "licence": "MIT",
     }
     if "expert_sha256" in told:
         known["expert_sha256"] = told["expert_sha256"]
     return replace(agent, facts=agent.facts | known | (facts or {}))
+
+
+def _architecture(learned: dict, actions: int, weights: dict) -> tuple:
+    """Return the arguments of `load_network` for weights that were learned under settings."""
+    if "quantiles" in learned or "method" in learned:
+        quantiles = learned.get("quantiles", 0)
+        name = "nature-qr" if quantiles else "nature-q"
+        arguments = {"quantiles": quantiles} if quantiles else {}
+    else:
+        name, arguments = learned.get("network", "lstm"), {}
+    if units := learned.get("hidden_units"):
+        arguments["hidden_units"] = units
+    return name, actions, weights, arguments
 
 
 def check_order(run: str | Path, name: str) -> None:

@@ -237,7 +237,8 @@ def _check_facts(run_dir: Path, facts: dict) -> None:
     for key, entry in _plain(facts).items():
         was = there.get(key)
         if is_dataclass(facts[key]) and isinstance(was, dict):
-            was = _plain({key: defaults(facts[key])})[key] | was
+            default = _plain({key: defaults(facts[key])})[key]
+            was, entry = default | was, default | entry
             names = [name for name in {**was, **entry} if was.get(name) != entry.get(name)]
             for name in names[:1]:
                 _refuse(run_dir, f"{key} {name}", was.get(name), entry.get(name))
@@ -254,7 +255,10 @@ def _refuse(run_dir: Path, name: str, there, asked) -> None:
 
 def _plain(facts: dict) -> dict:
     """Return facts as JSON holds them; a run may become longer, so `total_steps` is left out."""
-    plain = {key: asdict(x) if is_dataclass(x) else x for key, x in facts.items()}
+    plain = {
+        key: x.as_dict() if hasattr(x, "as_dict") else asdict(x) if is_dataclass(x) else x
+        for key, x in facts.items()
+    }
     for entry in plain.values():
         if isinstance(entry, dict):
             entry.pop("total_steps", None)

@@ -1,0 +1,279 @@
+"""The pocket zoo: a matrix of algorithms, games and runs as data; trains what is missing.
+
+Every run starts from the same untrained network for its game and number (`learner.
+initial_network`), reads the same preprocessing and has the minimal set of actions. Stop `make zoo`
+at any time: the same command goes on, and at most two minutes of a run are lost.
+"""
+
+import csv
+import os
+import sys
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import torch
+from joblib import Parallel, delayed
+
+from atarilens import paths
+from atarilens.agents import load_agent, save_agent
+from atarilens.games.emulators import EnvironmentSettings
+from atarilens.play.scores import evaluate, write_scores
+from compendium.benchmark import machine
+from compendium.shipping import (
+    REPORTING_SEED,
+    STUCK_FRAMES,
+    checkpoint_agent,
+    describe,
+    thin_curve,
+)
+from compendium.training import dqn, evolution, ppo
+from compendium.training.dqn import DQNSettings
+from compendium.training.evolution import EvolutionSettings
+from compendium.training.ppo import A2C, PPOSettings
+
+GAMES = ("pong", "breakout", "freeway")
+RUNS = (1, 2, 3)
+EPISODES = 10  # that a shipped agent is measured by
+CHECKPOINT_EVERY = 25_000  # agent steps; 100,000 frames
+UNITS = 128  # of the dense layer
+
+POLICY = {"num_envs": 16, "network": "nature", "hidden_units": UNITS, "calibrated": True}
+POLICY |= {"returns_kept": 32, "max_grad_norm": 1.0}
+RECIPES = {
+    "ppo": PPOSettings(**POLICY, rollout_steps=128, learning_rate=1e-3, clip=0.2),
+    "a2c": PPOSettings(**POLICY, rollout_steps=8, learning_rate=7e-4, **A2C),
+    "dqn": DQNSettings(hidden_units=UNITS),
+    "qr-dqn": DQNSettings(hidden_units=UNITS, quantiles=50),
+    "ga": EvolutionSettings(method="ga", hidden_units=UNITS),
+    "es": EvolutionSettings(method="es", sigma=0.1, hidden_units=UNITS),
+}
+# Breakout's rewards are rare and its policies collapse under larger steps.
+CHANGES = {
+    ("ppo", "breakout"): {"num_envs": 32, "rollout_steps": 64, "learning_rate": 3e-4, "clip": 0.1}
+}
+STEPS = {"pong": 400_000, "breakout": 500_000, "freeway": 300_000}  # agent steps of a run
+STEPS_OF = {("ga", "freeway"): 160_000, ("es", "freeway"): 160_000}
+
+# Agent steps per second of one core (AMD EPYC, bfloat16 without AMX), measured on our own runs.
+RATES = {"ppo": 700, "a2c": 1_000, "dqn": 600, "qr-dqn": 600, "ga": 1_100, "es": 1_100}
+# What stands in for the seven algorithms of Such et al. (2019), and their agent steps per run
+# (frames / 4, section 3.4 and supplement S3).
+ORIGINAL = {
+    **{"A2C": ("a2c", 100e6), "IMPALA": ("a2c", 100e6), "Ape-X": ("dqn", 250e6)},
+    **{"DQN": ("dqn", 50e6), "Rainbow": ("qr-dqn", 50e6), "GA": ("ga", 250e6)},
+    "ES": ("es", 250e6),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the matrix."""
+
+    algorithm: str
+    game: str
+    run: int
+
+    @property
+    def name(self) -> str:
+        """Return `<algorithm>-<game>-<run>`: of its folder, and of the agent that it becomes."""
+        return f"{self.algorithm}-{self.game}-{self.run}"
+
+    @property
+    def settings(self) -> PPOSettings | DQNSettings | EvolutionSettings:
+        """Return the recipe, with this game's changes and number of steps."""
+        key = (self.algorithm, self.game)
+        steps = STEPS_OF.get(key, STEPS[self.game])
+        return replace(RECIPES[self.algorithm], **CHANGES.get(key, {}), total_steps=steps)
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the run, in the user's cache."""
+        return paths.runs() / "zoo" / self.name
+
+
+def cells(only: str = "") -> list[Cell]:
+    """Return the runs of the matrix whose names start with `only`; the first of each cell first.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    every = [Cell(name, game, run) for run in RUNS for name in RECIPES for game in GAMES]
+    found = [cell for cell in every if cell.name.startswith(only)]
+    if not found:
+        raise ValueError(
+            f"no run of the zoo starts with {only!r}; expected <algorithm>-<game>-<run> of "
+            f"{', '.join(RECIPES)}; {', '.join(GAMES)}; {', '.join(map(str, RUNS))}"
+        )
+    return found
+
+
+def train_cell(cell: Cell, *, max_seconds: float = float("inf"), progress: bool = False) -> str:
+    """Train a run of the matrix, or go on with it; return its name."""
+    torch.set_num_threads(1)
+    train = {PPOSettings: ppo.train, DQNSettings: dqn.train, EvolutionSettings: evolution.train}
+    train[type(cell.settings)](
+        cell.game,
+        cell.folder,
+        cell.settings,
+        seed=cell.run,
+        environment=EnvironmentSettings(cell.game),
+        checkpoint_every=CHECKPOINT_EVERY,
+        max_seconds=max_seconds,
+        progress=progress,
+    )
+    return cell.name
+
+
+def train_missing(only: str = "", jobs: int | None = None) -> None:
+    """Train what is missing of the matrix, side by side through joblib, a thread for each run.
+
+    Under `joblib.parallel_config(backend="dask")` the runs go to a Dask cluster. The workers need
+    the same cache folder, since it holds the runs.
+
+    Args:
+        only: start of the names.
+        jobs: processes; one per core by default.
+    """
+    missing = [cell for cell in cells(only) if (told := state(cell))["steps"] < told["of"]]
+    alone = len(missing) == 1
+    work = partial(train_cell, progress=alone)
+    jobs = jobs or min(os.cpu_count() or 1, max(len(missing), 1))
+    done = Parallel(n_jobs=1 if alone else jobs, return_as="generator_unordered")(
+        delayed(work)(cell) for cell in missing
+    )
+    for name in done:
+        print(f"trained: {name}", flush=True)
+
+
+def state(cell: Cell) -> dict:
+    """Return a row of the table: what a run has done, and the core-hours that remain of it."""
+    curve, rows = cell.folder / "curve.csv", []
+    if curve.is_file():
+        with curve.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    last = rows[-1] if rows else {}
+    steps, hours = int(last.get("step") or 0), float(last.get("cpu_hours") or 0)
+    rate = steps / hours / 3600 if hours > 0.01 else RATES[cell.algorithm]
+    total = cell.settings.total_steps
+    told = [row["mean_return"] for row in rows if row["mean_return"]]
+    return {
+        "run": cell.name,
+        "steps": steps,
+        "of": total,
+        "mean_return": float(told[-1]) if told else None,
+        "core_hours": round(hours, 2),
+        "remaining": round(max(total - steps, 0) / rate / 3600, 2),
+    }
+
+
+def table(only: str = "") -> pd.DataFrame:
+    """Return what stands and what remains: a row for each run of the matrix."""
+    return pd.DataFrame([state(cell) for cell in cells(only)])
+
+
+def cost_of_the_original(games: int = 55, seeds: int = 3) -> pd.DataFrame:
+    """Return the core-hours that the zoo of Such et al. (2019) would take at our rates."""
+    rows = [
+        {
+            "algorithm": name,
+            "at the rate of": ours,
+            "agent steps": steps,
+            "core_hours": round(games * seeds * steps / RATES[ours] / 3600),
+        }
+        for name, (ours, steps) in ORIGINAL.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def report(only: str = "") -> str:
+    """Return the table, what remains of it, and the cost of the original, in words."""
+    rows, original = table(only), cost_of_the_original()
+    return (
+        f"{rows.to_string(index=False, na_rep='')}\n"
+        f"remaining: {rows['remaining'].sum():.1f} core-hours; the matrix of Such et al. (2019), "
+        f"55 games x 7 algorithms x 3 runs, would take {original['core_hours'].sum():,} at our "
+        "rates"
+    )
+
+
+def ship_cell(cell: Cell, episodes: int = EPISODES, progress: bool = False) -> Path:
+    """Measure the last checkpoint of a run and put it into `data/zoo`, with its row and scores.
+
+    The float16 file is written first, loaded again and played, whole episodes or five minutes of
+    play each: Q-networks and evolved ones greedily, policies with sampled actions. A run that is
+    not at its end gets the tag of its steps, such as "200k".
+
+    Returns:
+        The path of the row.
+
+    Raises:
+        ValueError: if the run has no checkpoint.
+    """
+    checkpoints = sorted((cell.folder / "checkpoints").glob("*.safetensors"))
+    if not checkpoints:
+        raise ValueError(f"{cell.folder} holds no checkpoints: make zoo ONLY={cell.name}")
+    steps, told = int(checkpoints[-1].stem), state(cell)
+    ended = steps >= cell.settings.total_steps
+    name = cell.name if ended else f"{cell.name}-{steps // 1000}k"
+    facts = {
+        "algorithm": cell.algorithm,
+        "command": f"make zoo ONLY={cell.name}",
+        "hours": told["core_hours"],
+        "machine": machine(),
+    }
+    paths.ZOO.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=paths.ZOO, prefix=".unfinished-") as folder:
+        weights = save_agent(checkpoint_agent(checkpoints[-1], name, facts), Path(folder) / name)
+        agent = load_agent(weights)
+        limit = min(agent.settings.max_frames, STUCK_FRAMES)
+        scores = evaluate(
+            agent,
+            episodes,
+            REPORTING_SEED,
+            greedy=agent.network.q_values,
+            settings=replace(agent.settings, max_frames=limit),
+            progress=progress,
+        )
+        score = describe(scores) | {"greedy": scores.greedy, "sha256": agent.facts["sha256"]}
+        score["truncated"] = int(scores.truncated.sum())
+        save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
+        write_scores([scores], paths.SCORES / f"{name}.csv")
+        for path in (weights, weights.with_suffix(".yml")):
+            os.replace(path, paths.ZOO / path.name)
+    thin_curve(cell.folder, name)
+    return paths.ZOO / f"{name}.yml"
+
+
+def main(arguments: list[str]) -> int:
+    """Train what is missing, between two tables.
+
+    Args:
+        arguments: the start of the names, or nothing; then "table" to print the table alone, or
+            "ship" to put the runs that have begun into `data/zoo`.
+    """
+    only = arguments[0] if arguments else ""
+    try:
+        print(report(only), flush=True)
+        if "ship" in arguments[1:]:
+            for cell in cells(only):
+                if state(cell)["steps"]:
+                    print(ship_cell(cell, progress=True), flush=True)
+        elif "table" not in arguments[1:]:
+            train_missing(only)
+            print(report(only))
+    except (ValueError, OSError) as error:
+        print(f"atarilens: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("atarilens: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    from compendium.zoo import main as imported  # worker processes must find it by this name
+
+    raise SystemExit(imported(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""The matrix of runs: what stands, what remains, and that killing it loses nothing."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from atarilens import paths
+from atarilens.agents.zoo import available, load, select
+from atarilens.games.emulators import EnvironmentSettings
+from atarilens.play.scores import evaluate
+from compendium import zoo
+from compendium.zoo import Cell
+
+SHORT = {
+    "ppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "epochs": 1},
+    "ga": {"population": 2, "episode_steps": 8, "parents": 1, "elite": 1},
+}
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """A matrix of two algorithms, one game and two short runs."""
+    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path))
+    recipes = {
+        name: replace(zoo.RECIPES[name], hidden_units=8, **changes)
+        for name, changes in SHORT.items()
+    }
+    monkeypatch.setattr(zoo, "RECIPES", recipes)
+    monkeypatch.setattr(zoo, "GAMES", ("pong",))
+    monkeypatch.setattr(zoo, "RUNS", (1, 2))
+    monkeypatch.setattr(zoo, "STEPS", {"pong": 32})
+    return tmp_path / "runs" / "zoo"
+
+
+def test_what_is_missing_is_trained_once(small, capsys):
+    before = zoo.table()
+    assert before["steps"].tolist() == [0] * 4
+    assert (before["remaining"] >= 0).all()
+    assert zoo.train_cell(Cell("ppo", "pong", 1), max_seconds=0) == "ppo-pong-1"
+    zoo.train_missing("ppo-pong-1")
+    zoo.train_missing(jobs=1)
+    names = ["ga-pong-1", "ga-pong-2", "ppo-pong-1", "ppo-pong-2"]
+    assert sorted(path.name for path in small.iterdir()) == names
+    said = capsys.readouterr().out.split()[1::2]
+    assert sorted(said) == names
+    assert said[0] == "ppo-pong-1"
+    after = zoo.table()
+    assert after["steps"].tolist() == [32] * 4
+    assert after["remaining"].tolist() == [0] * 4
+    zoo.train_missing()
+    assert not capsys.readouterr().out
+    told = json.loads((small / "ga-pong-2" / "settings.json").read_text())
+    assert (told["game"], told["seed"], told["evolution"]["method"]) == ("pong", 2, "ga")
+    assert told["environment"] == EnvironmentSettings("pong").as_dict()
+
+
+def test_a_run_ships_measured_on_its_own_file(small, tmp_path, monkeypatch):
+    for name in ("ZOO", "SCORES", "LOGS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(zoo, "STUCK_FRAMES", 200)
+    cells = [Cell("ppo", "pong", 1), Cell("ga", "pong", 2)]
+    for cell in cells:
+        with pytest.raises(ValueError, match=f"holds no checkpoints: make zoo ONLY={cell.name}"):
+            zoo.ship_cell(cell)
+        zoo.train_cell(cell)
+        zoo.ship_cell(cell, episodes=2)
+    there = available()
+    assert there[["algorithm", "game", "run", "tag"]].to_numpy().tolist() == [
+        ["ga", "pong", 2, "final"],
+        ["ppo", "pong", 1, "final"],
+    ]
+    assert there["steps"].tolist() == [32, 32]
+    for cell, score in zip(cells, there["score"][::-1], strict=True):
+        agent = load(cell.algorithm, "pong", cell.run)
+        greedy = cell.algorithm == "ga"
+        assert agent.network.q_values == greedy
+        assert agent.facts["score"]["sha256"] == agent.facts["sha256"]
+        short = replace(agent.settings, max_frames=200)
+        assert evaluate(agent, 2, greedy=greedy, settings=short).mean == score
+    message = "no agent 'pp-pong-1', did you mean ppo-pong-1? It has ga-pong-2, ppo-pong-1; `make"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load("pp", "pong")
+    for arguments in (("ppo", "chess"), ("ppo", "pong", 3), ("ppo", "pong", 1, "3min")):
+        with pytest.raises(ValueError, match="the zoo has no agent 'ppo-"):
+            load(*arguments)
+    (paths.ZOO / "ppo-pong-1.yml").write_text("game: [")
+    with pytest.raises(ValueError, match=r"ppo-pong-1\.yml is not YAML"):
+        load("ppo", "pong")
+
+
+CHECKPOINTS = [
+    {"steps": 0, "frames": 0, "cpu_seconds": 0.0, "score": -21.0},
+    {"steps": 50_000, "frames": 200_000, "cpu_seconds": 170.0, "score": -20.0},
+    {"steps": 100_000, "frames": 400_000, "cpu_seconds": 340.0, "score": 3.0},
+    {"steps": 125_000, "frames": 500_000, "cpu_seconds": 400.0, "score": -5.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "steps"),
+    [
+        ("initial", 0),
+        ("final", 125_000),
+        ("3min", 50_000),
+        ("6min", 100_000),
+        ("12min", None),
+        ("400k", 100_000),
+        ("300k", 50_000),
+        ("1M", None),
+        (("match", -20.0), 50_000),
+        (("match", 0.0), 100_000),
+        (("human", 9.3), None),
+    ],
+)
+def test_a_checkpoint_is_selected_by_the_same_rule_for_all(criterion, steps):
+    for order in (CHECKPOINTS, CHECKPOINTS[::-1]):
+        found = select(order, criterion)
+        assert (found and found["steps"]) == steps
+    assert select([], criterion) is None
+
+
+def test_another_criterion_is_named():
+    with pytest.raises(ValueError, match="unknown criterion 'best'; expected initial, final, such"):
+        select(CHECKPOINTS, "best")
+
+
+def test_every_algorithm_of_the_original_has_a_stand_in():
+    names = [cell.name for cell in zoo.cells()]
+    assert len(names) == len(set(names)) == 6 * 3 * 3
+    assert {ours for ours, _ in zoo.ORIGINAL.values()} <= set(zoo.RECIPES) == set(zoo.RATES)
+    assert len(zoo.ORIGINAL) == 7
+    cost = zoo.cost_of_the_original(games=1, seeds=1).set_index("algorithm")["core_hours"]
+    assert cost["DQN"] == round(50e6 / zoo.RATES["dqn"] / 3600)
+
+
+def test_an_unknown_run_is_named(capsys):
+    assert zoo.main(["ppo-chess"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("atarilens: error: no run of the zoo starts with 'ppo-chess'; expected")
+    assert "ppo, a2c, dqn, qr-dqn, ga, es; pong, breakout, freeway; 1, 2, 3" in said
+
+
+def test_the_table_says_what_remains(capsys):
+    assert zoo.main(["es-freeway", "table"]) == 0
+    said = capsys.readouterr().out
+    assert "es-freeway-3" in said
+    assert "55 games x 7 algorithms x 3 runs, would take" in said
