@@ -58,8 +58,8 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
-train imitate: export MALLOC_MMAP_THRESHOLD_ := 33554432
-train imitate: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+train imitate zoo: export MALLOC_MMAP_THRESHOLD_ := 33554432
+train imitate zoo: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train
 
@@ -67,8 +67,8 @@ imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|r
 	@$(RUN) imitate
 
 zoo: export OMP_NUM_THREADS := 1
-zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-pong] [TABLE=1: print what stands] [SHIP=1: into data/zoo]
-	@$(PY) -m compendium.zoo "$(ONLY)" $(if $(filter-out 0,$(TABLE)),table) $(if $(filter-out 0,$(SHIP)),ship)
+zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-pong] [TABLE=1] [SHIP=1] [JOBS=2]
+	@$(RUN) zoo
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
 	@$(RUN) ship

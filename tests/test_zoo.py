@@ -10,8 +10,9 @@ from atarilens import paths
 from atarilens.agents.zoo import available, load, select
 from atarilens.games.emulators import EnvironmentSettings
 from atarilens.play.scores import evaluate
-from compendium import zoo
-from compendium.zoo import Cell
+from compendium.cli import main
+from compendium.shipping import zoo
+from compendium.shipping.zoo import Cell
 
 SHORT = {
     "ppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "epochs": 1},
@@ -136,14 +137,14 @@ def test_every_algorithm_of_the_original_has_a_stand_in():
 
 
 def test_an_unknown_run_is_named(capsys):
-    assert zoo.main(["ppo-chess"]) == 2
+    assert main(["zoo", "ONLY=ppo-chess"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("atarilens: error: no run of the zoo starts with 'ppo-chess'; expected")
     assert "ppo, a2c, dqn, qr-dqn, ga, es; pong, breakout, freeway; 1, 2, 3" in said
 
 
 def test_the_table_says_what_remains(capsys):
-    assert zoo.main(["es-freeway", "table"]) == 0
+    assert main(["zoo", "ONLY=es-freeway", "TABLE=1"]) == 0
     said = capsys.readouterr().out
     assert "es-freeway-3" in said
     assert "55 games x 7 algorithms x 3 runs, would take" in said

@@ -320,6 +320,28 @@ def imitate(
     imitation.imitate(expert, run_dir, hint, settings, seed=seed)
 
 
+def zoo(only: str = "", table: bool = False, ship: bool = False, jobs: Count = 2) -> None:
+    """Train what is missing of the pocket zoo, several runs at a time, or go on with it.
+
+    Args:
+        only: start of the names of the runs, such as ppo-pong.
+        table: print what stands and what remains, and train nothing.
+        ship: measure the runs that have begun and put them into data/zoo, and train nothing.
+        jobs: runs at a time, of one thread each.
+    """
+    from compendium.shipping import zoo
+
+    if ship:
+        for cell in zoo.cells(only):
+            if zoo.state(cell)["steps"]:
+                print(zoo.ship_cell(cell, progress=True), flush=True)
+        return
+    print(zoo.report(only), flush=True)
+    if not table:
+        zoo.train_missing(only, jobs)
+        print(zoo.report(only))
+
+
 def ship(checkpoint: Path, name: str, like: str | None = None, command: str | None = None) -> None:
     """Measure a checkpoint and put it into data/agents, with its row, scores and curve.
 
@@ -364,5 +386,5 @@ def doctor() -> int:
 
 VERBS = (
     *(figures, figure, verify, evaluate, movie, explain),
-    *(train, imitate, ship, bench, doctor),
+    *(train, imitate, zoo, ship, bench, doctor),
 )

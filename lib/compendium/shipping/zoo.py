@@ -7,7 +7,6 @@ at any time: the same command goes on, and at most two minutes of a run are lost
 
 import csv
 import os
-import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -127,7 +126,7 @@ def train_cell(cell: Cell, *, max_seconds: float = float("inf"), progress: bool 
     return cell.name
 
 
-def train_missing(only: str = "", jobs: int | None = None) -> None:
+def train_missing(only: str = "", jobs: int = 0) -> None:
     """Train what is missing of the matrix, side by side through joblib, a thread for each run.
 
     Under `joblib.parallel_config(backend="dask")` the runs go to a Dask cluster. The workers need
@@ -135,7 +134,7 @@ def train_missing(only: str = "", jobs: int | None = None) -> None:
 
     Args:
         only: start of the names.
-        jobs: processes; one per core by default.
+        jobs: processes; 0 for one per core.
     """
     missing = [cell for cell in cells(only) if (told := state(cell))["steps"] < told["of"]]
     alone = len(missing) == 1
@@ -245,35 +244,3 @@ def ship_cell(cell: Cell, episodes: int = EPISODES, progress: bool = False) -> P
             os.replace(path, paths.ZOO / path.name)
     thin_curve(cell.folder, name)
     return paths.ZOO / f"{name}.yml"
-
-
-def main(arguments: list[str]) -> int:
-    """Train what is missing, between two tables.
-
-    Args:
-        arguments: the start of the names, or nothing; then "table" to print the table alone, or
-            "ship" to put the runs that have begun into `data/zoo`.
-    """
-    only = arguments[0] if arguments else ""
-    try:
-        print(report(only), flush=True)
-        if "ship" in arguments[1:]:
-            for cell in cells(only):
-                if state(cell)["steps"]:
-                    print(ship_cell(cell, progress=True), flush=True)
-        elif "table" not in arguments[1:]:
-            train_missing(only)
-            print(report(only))
-    except (ValueError, OSError) as error:
-        print(f"atarilens: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("atarilens: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    from compendium.zoo import main as imported  # worker processes must find it by this name
-
-    raise SystemExit(imported(sys.argv[1:]))
