@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import warnings
 
 import gymnasium
@@ -13,15 +14,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from atarilens import overlay, perturbation_saliency
 from atarilens.agents.preprocessing import preprocessing
+from atarilens.apps.activations import activation_movie, activations_of, memory_channels
 from atarilens.apps.recorder import (
     AgentRecorder,
     PolicyNetwork,
-    gif,
     sb3_callback,
+    tensorboard_command,
     training_callback,
 )
 from atarilens.games.emulators import ObservationEnv, make_env
-from atarilens.views import common_gain, movie_frames
+from atarilens.views import common_gain, gif, movie_frames
 
 DURATION = 70  # ms of a frame
 
@@ -297,6 +299,106 @@ def test_training_is_not_disturbed(tmp_path, short_trajectory):
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
+def test_an_environment_that_is_not_atari_is_recorded_without_maps(tmp_path):
+    torch.manual_seed(0)
+    env = gymnasium.make("CartPole-v1")
+
+    class Policy(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.features = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh())
+            self.actor = torch.nn.Linear(8, 2)
+
+        def forward(self, observation):
+            return self.actor(self.features(observation))
+
+    policy = Policy()
+    recorder = AgentRecorder(tmp_path, policy, every=1, action_meanings=["LEFT", "RIGHT"])
+    observations, frames = [env.reset(seed=0)[0]], []
+    done = False
+    while not done:
+        action = int(policy(torch.from_numpy(observations[-1])[None]).argmax())
+        observation, reward, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated
+        frames.append(cart(observations[-1]))
+        recorder.update(observations[-1], action, reward, done, frame=frames[-1])
+        observations.append(observation)
+    recorder.update(observations[0], 1, 1.0, True)  # without a picture: numbers alone
+    recorder.close()
+    first, second = (tmp_path / "episodes" / name for name in ("000000", "000001"))
+    np.testing.assert_array_equal(movie(first, "game"), np.stack(frames))
+    assert read(first).Tags()["images"] == ["game"]
+    assert len(scalars(first, "reward")) == len(frames)
+    (tensors,) = first.rglob("tensors.tsv")
+    expected = policy.features(torch.from_numpy(np.stack(observations[:-1]))).detach().numpy()
+    np.testing.assert_allclose(np.loadtxt(tensors), expected, atol=1e-5)
+    assert read(second).Tags()["images"] == []
+    assert json.loads((second / "metadata.json").read_text())["actions"] == {"RIGHT": 1}
+
+
+def cart(observation) -> np.ndarray:
+    """Draw CartPole's cart as a white column on black."""
+    frame = np.zeros((40, 60, 3), np.uint8)
+    column = int(30 + 12 * observation[0])
+    frame[30:36, column - 3 : column + 3] = 255
+    return frame
+
+
+def test_activations_are_written(tmp_path, untrained_agent, short_trajectory):
+    network = untrained_agent.network
+    recorder = AgentRecorder(tmp_path, network, every=1, stride=40, activations=True)
+    play(recorder, short_trajectory, 4)
+    recorder.close()
+    folder = tmp_path / "episodes" / "000000"
+    inside = [
+        activations_of(network, short_trajectory.observations[t], short_trajectory.memory[t])
+        for t in range(4)
+    ]
+    for tag, kept in (
+        ("last_convolution", [each.channels for each in inside]),
+        ("memory", [memory_channels(each.memory) for each in inside]),
+    ):
+        expected = activation_movie(kept, 4).astype(int)
+        found = movie(folder, tag)
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).mean() < 2  # 256 colours
+
+
+def test_a_users_own_pictures_stand_beside_the_built_in_ones(
+    tmp_path, untrained_agent, short_trajectory
+):
+    def inverted(frame, network):
+        assert network is untrained_agent.network
+        return 255 - frame
+
+    def brightest(frame, network, observation, memory):
+        logits = network(torch.from_numpy(observation)[None], torch.from_numpy(memory)[None])[0]
+        return np.full((8, 8, 3), 40 * int(logits.argmax()), np.uint8)
+
+    recorder = AgentRecorder(
+        tmp_path,
+        untrained_agent.network,
+        every=1,
+        stride=40,
+        visualisations={"inverted": inverted, "brightest": brightest},
+    )
+    play(recorder, short_trajectory, 5)
+    recorder.close()
+    folder = tmp_path / "episodes" / "000000"
+    tags = ["brightest", "game", "inverted", "saliency"]
+    assert sorted(read(folder).Tags()["images"]) == tags
+    np.testing.assert_array_equal(movie(folder, "inverted"), 255 - short_trajectory.frames[:5])
+    likeliest = 40 * short_trajectory.action_logits[:5].argmax(1)
+    np.testing.assert_array_equal(movie(folder, "brightest")[:, 0, 0, 0], likeliest)
+
+
+def test_the_command_serves_this_machine_and_samples_all_images(tmp_path):
+    command = tensorboard_command(tmp_path / "my log")
+    assert "--host 127.0.0.1" in command
+    assert "--samples_per_plugin images=1000" in command
+    assert shlex.split(command)[-1] == str(tmp_path / "my log")
+
+
 def test_frames_are_asked_for_only_where_they_are_needed(tmp_path, short_trajectory):
     calls = []
 
@@ -319,8 +421,11 @@ def test_what_cannot_be_recorded_is_refused(tmp_path, short_trajectory):
     recorder = AgentRecorder(tmp_path, every=1)
     with pytest.raises(ValueError, match=r"frame must be uint8 \[h, w, 3\], received float64 \[2"):
         recorder.update(None, 0, 0.0, False, frame=np.zeros((2, 2, 3)))
-    with pytest.raises(ValueError, match=r"observation has shape \(4,\): a frame is needed"):
-        recorder.update(np.zeros(4), 0, 0.0, False)
+    recorder = AgentRecorder(tmp_path / "own", every=1, visualisations={"mine": lambda f, n: f[0]})
+    with pytest.raises(
+        ValueError, match=r"visualisation 'mine' must be uint8 \[h, w, 3\], received"
+    ):
+        recorder.update(None, 0, 0.0, False, frame=short_trajectory.frames[0])
     recorder.writer.close()
 
 
@@ -328,7 +433,7 @@ def test_gif_keeps_256_colours_and_repeated_frames():
     colours = np.random.default_rng(0).integers(0, 256, (256, 3), dtype=np.uint8)
     frames = colours[np.arange(256).reshape(16, 16)][None].repeat(5, 0)
     frames[3] = frames[3, ::-1]
-    np.testing.assert_array_equal(frames_of(gif(frames)), frames)
+    np.testing.assert_array_equal(frames_of(gif(frames, 15)), frames)
 
 
 class _Twin(gymnasium.Wrapper):

@@ -33,8 +33,8 @@ def activations_of(network, observation: np.ndarray, memory: np.ndarray | None) 
     """Run a network once and return its hidden activations; nothing in it changes.
 
     Args:
-        network: an `nn.Module`, as `perturbation_saliency` takes it.
-        observation: `[C, H, W]` float32.
+        network: as `perturbation_saliency` takes it.
+        observation: `[C, H, W]` float32, or whatever the network reads.
         memory: `[k, M]` float32 entering the step, or None.
     """
     found: list[torch.Tensor] = []
@@ -49,7 +49,7 @@ def activations_of(network, observation: np.ndarray, memory: np.ndarray | None) 
             found.append(read.reshape(found[0].shape).clone())
 
     hooks = []
-    for module in network.modules():
+    for module in getattr(network, "modules", tuple)():
         if isinstance(module, nn.Conv2d) and module.out_channels > 2:
             hooks.append(module.register_forward_hook(keep_output))
         elif isinstance(module, nn.Linear | nn.RNNCellBase | nn.RNNBase):

@@ -12,10 +12,18 @@ A recorded episode holds the images `game` (the screens, lossless) and `saliency
 both heads' maps, and the action, return and value of each step), the scalars `reward` and `value`
 by step, the actions as a histogram and as a table, the last hidden layer with thumbnails for the
 projector, and `metadata.json`. While it runs, the movies so far are written at steps 64, 128, ...
+On request it also holds the last convolution's channels and the memory, and a user's own pictures.
+
+TensorBoard samples ten images of a tag; the command that `tensorboard_command` returns shows all.
 """
 
 from atarilens.apps.recorder.callbacks import PolicyNetwork, sb3_callback, training_callback
-from atarilens.apps.recorder.episode import gif
-from atarilens.apps.recorder.loop import AgentRecorder
+from atarilens.apps.recorder.loop import AgentRecorder, tensorboard_command
 
-__all__ = ["AgentRecorder", "PolicyNetwork", "gif", "sb3_callback", "training_callback"]
+__all__ = [
+    "AgentRecorder",
+    "PolicyNetwork",
+    "sb3_callback",
+    "tensorboard_command",
+    "training_callback",
+]

@@ -15,18 +15,19 @@ from atarilens.play.rollouts import rollout
 def training_callback(
     logdir: str | Path, game: str, every: int = 100, *, seed: int = 0, steps: int = 240
 ) -> Callable[[int, torch.nn.Module, dict], None]:
-    """Make a callback of `training.ppo.train`: its curves, and now and then a game it plays.
+    """Make a callback of `training.ppo.train` that writes its curves and, now and then, a game.
 
     Args:
         logdir: for `tensorboard --logdir`.
         game: key of `games.GAMES`.
-        every: updates between two games; the first is played after the first update.
-        seed: of every game, so that they begin alike.
-        steps: agent steps of a game; of a longer one this is the beginning, named "-excerpt".
+        every: updates between two games; the first game follows the first update.
+        seed: of every game, so that all stages of training begin alike: tick an early and a late
+            run in TensorBoard to see them side by side.
+        steps: agent steps of a game; a longer game is cut off, and its folder ends in "-excerpt".
 
     Returns:
-        `callback(step, network, metrics)`. It plays and explains on a copy of the network, on
-        the CPU and in float32; the training's own is not touched.
+        `callback(step, network, metrics)`. It plays and explains with a copy of the network, on
+        the CPU and in float32.
     """
     recorder = AgentRecorder(logdir, every=1)
     writer = SummaryWriter(str(Path(logdir) / "training"), flush_secs=FLUSH)
@@ -48,10 +49,10 @@ def training_callback(
 
 
 def record_episode(recorder: AgentRecorder, agent: Agent, seed: int, steps: int, step: int) -> None:
-    """Let an agent play one game of at most so many steps, and record it at a training step."""
+    """Record one game of at most so many steps; an agent with Q-values plays greedily."""
     recorder.network, recorder.name, recorder.region = agent.network, agent.name, agent.region
     recorder.action_meanings = agent.action_meanings
-    play = rollout(agent, seed=seed, max_steps=steps)
+    play = rollout(agent, seed=seed, max_steps=steps, greedy=agent.network.q_values)
     length = int((play.episode == 0).sum())
     for t in range(length):
         recorder.update(
@@ -70,12 +71,12 @@ def record_episode(recorder: AgentRecorder, agent: Agent, seed: int, steps: int,
 def sb3_callback(logdir: str | Path, **settings):
     """Make a callback for `model.learn(callback=...)` of Stable-Baselines3 (PPO, A2C, DQN).
 
-    It records the first environment, as the algorithm sees it: its observations and rewards. The
-    screens are `env.render()` where the environment has the render mode "rgb_array".
+    It records the observations and rewards of the first environment, as the algorithm gets them.
+    The screens are those of `env.render()`, if the render mode is "rgb_array".
 
     Args:
         logdir: for `tensorboard --logdir`; may be the folder of the model's own log.
-        **settings: of `AgentRecorder`, but for the network. Names of the actions are the
+        **settings: of `AgentRecorder`, except the network. The names of the actions are the
             environment's `action_meanings`, if it has them.
     """
     from stable_baselines3.common.callbacks import BaseCallback
@@ -92,7 +93,7 @@ def sb3_callback(logdir: str | Path, **settings):
             self._see()
 
         def _see(self) -> None:
-            """Keep the screen of the next decision: after its step there is another."""
+            """Keep the screen of the next decision, because its step replaces the screen."""
             wanted = self.renders and self.recorder.recording
             self.screen = self.training_env.env_method("render", indices=[0])[0] if wanted else None
 
@@ -117,7 +118,7 @@ def sb3_callback(logdir: str | Path, **settings):
 
 
 class PolicyNetwork(torch.nn.Module):
-    """A living policy of Stable-Baselines3 as a network of the protocol of `models`.
+    """A policy of Stable-Baselines3 in training, as a network of our protocol.
 
     Args:
         policy: an ActorCriticPolicy, or a DQNPolicy: its logits are Q-values, its value their

@@ -1,6 +1,5 @@
 """One recorded episode: its kept steps, and the summaries written from them."""
 
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -13,14 +12,16 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
+from atarilens.apps.activations import Activations, activation_movie, memory_channels
 from atarilens.paths import whole_file
 from atarilens.saliency import SaliencyMaps
-from atarilens.views import common_gain, movie_frames, overlay
+from atarilens.views import common_gain, gif, movie_frames, overlay
 
 FPS = 15  # agent steps per second of a game at frame skip 4
 FIRST_MOVIE = 64  # steps after which the movies are written, and again at every doubling
 FLUSH = 5  # seconds until a scalar is on disk
 THUMBNAIL = 48  # px
+ENLARGED = 4  # px of a movie per activation
 MOVIE_WIDTH = 320  # px; room for the words below the screen
 RUNNING = "-running"  # folder ending of an unfinished episode
 
@@ -30,13 +31,15 @@ class KeptStep:
     """One step. The reward FOLLOWED the action; `total` is the return including it."""
 
     t: int  # index of the decision in its episode
-    frame: np.ndarray  # [h, w, 3] uint8, at the decision
+    frame: np.ndarray | None  # [h, w, 3] uint8, at the decision
     action: int
     reward: float
     total: float
     value: float | None
     hidden: np.ndarray | None  # [D]
     maps: SaliencyMaps | None
+    inside: Activations | None
+    images: dict[str, np.ndarray]  # of the user's visualisations, [h, w, 3] uint8
 
 
 class Episode:
@@ -104,7 +107,12 @@ class Episode:
         return names[action] if action < len(names) else str(action)
 
     def write_movies(self) -> None:
-        """Write the kept screens as a movie, and once more with their saliency and a caption."""
+        """Write the kept screens as a movie, with their saliency, and all other pictures."""
+        for tag in self.kept[0].images:
+            self.write_gif(tag, np.stack([step.images[tag] for step in self.kept]))
+        self.write_activations()
+        if self.kept[0].frame is None:
+            return
         frames = np.stack([step.frame for step in self.kept])
         self.write_gif("game", frames)
         if self.kept[0].maps is None:
@@ -121,6 +129,16 @@ class Episode:
         factor = max(1, round(MOVIE_WIDTH / frames.shape[2]))
         self.write_gif("saliency", movie_frames({title: drawn}, captions, factor=factor))
 
+    def write_activations(self) -> None:
+        """Write the hidden activations of the kept steps, as far as they were recorded."""
+        inside = [step.inside for step in self.kept if step.inside is not None]
+        if inside and inside[0].channels is not None:
+            channels = [each.channels for each in inside]
+            self.write_gif("last_convolution", activation_movie(channels, ENLARGED))
+        if inside and inside[0].memory is not None:
+            states = [memory_channels(each.memory) for each in inside]
+            self.write_gif("memory", activation_movie(states, ENLARGED))
+
     def write_gif(self, tag: str, frames: np.ndarray) -> None:
         """Write a movie as an image summary.
 
@@ -128,7 +146,7 @@ class Episode:
         """
         height, width = frames.shape[1:3]
         image = Summary.Image(
-            height=height, width=width, colorspace=3, encoded_image_string=gif(frames)
+            height=height, width=width, colorspace=3, encoded_image_string=gif(frames, FPS)
         )
         summary = Summary(value=[Summary.Value(tag=tag, image=image)])
         self.writer._get_file_writer().add_summary(summary, self.length)
@@ -149,46 +167,19 @@ class Episode:
         """Write the last hidden layer of the kept steps, with their screens, for the projector."""
         if any(step.hidden is None for step in self.kept):
             return
-        size = (THUMBNAIL, THUMBNAIL)
-        thumbnails = [Image.fromarray(m.frame).resize(size, Image.BOX) for m in self.kept]
-        thumbnails = np.stack(thumbnails).transpose(0, 3, 1, 2) / 255
+        thumbnails = None
+        if self.kept[0].frame is not None:
+            size = (THUMBNAIL, THUMBNAIL)
+            small = [Image.fromarray(m.frame).resize(size, Image.BOX) for m in self.kept]
+            thumbnails = torch.from_numpy(np.stack(small).transpose(0, 3, 1, 2) / 255)
         rows = [(m.t, self.meaning(m.action), m.total, m.value) for m in self.kept]
         self.writer.add_embedding(
             np.stack([step.hidden for step in self.kept]),
             rows,
-            torch.from_numpy(thumbnails),
+            thumbnails,
             tag="last_hidden_layer",
             metadata_header=["step", "action", "return", "value"],
         )
-
-
-def gif(frames: np.ndarray, fps: int = FPS) -> bytes:
-    """Encode `[T, h, w, 3]` uint8 as a looping GIF.
-
-    Lossless where all frames together have at most 256 colours, as a game's screens have;
-    otherwise with the best 256 of eight frames spread over the movie. A frame that equals the one
-    before becomes a longer duration of that one.
-    """
-    red, green, blue = (frames[..., channel].astype(np.uint32) for channel in range(3))
-    packed = red << 16 | green << 8 | blue
-    present = np.zeros(1 << 24, bool)
-    present[packed.reshape(-1)] = True
-    colours = np.flatnonzero(present)
-    if len(colours) <= 256:
-        palette = np.stack((colours >> 16, colours >> 8 & 255, colours & 255), 1).astype(np.uint8)
-        images = [Image.fromarray(np.searchsorted(colours, p).astype(np.uint8)) for p in packed]
-        for image in images:
-            image.putpalette(palette.tobytes())
-    else:
-        chosen = frames[np.linspace(0, len(frames) - 1, 8).astype(int)]
-        palette = Image.fromarray(np.concatenate(chosen)).quantize(256)
-        images = [Image.fromarray(f).quantize(palette=palette, dither=0) for f in frames]
-    buffer = io.BytesIO()
-    duration = round(1000 / fps, -1)  # ms; a GIF counts in hundredths of a second
-    images[0].save(
-        buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0
-    )
-    return buffer.getvalue()
 
 
 def write_facts(folder: Path, facts: dict, status: str) -> None:

@@ -1,18 +1,20 @@
 """The recorder for any training loop."""
 
+import inspect
 import json
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from atarilens.apps.activations import activations_of
 from atarilens.apps.recorder.episode import FLUSH, RUNNING, Episode, KeptStep, end_folder
 from atarilens.saliency import perturbation_saliency
 from atarilens.saliency.calling import (
     arguments,
-    as_batch,
     call_network,
     device_of,
     untouched,
@@ -50,6 +52,11 @@ class AgentRecorder:
         stride: px between perturbation centres. A kept step takes 100 forward passes at 8, and 256
             at 5 (of an 80 x 80 observation).
         max_frames: kept steps per episode.
+        activations: also write the last convolution's channels and the memory, as the images
+            `last_convolution` and `memory`.
+        visualisations: tag -> your own function `(frame, network) -> image`, written beside `game`
+            and `saliency` under this tag. Frame and image are `[h, w, 3]` uint8. A function with
+            parameters named `observation` or `memory` gets these too, as `update` got them.
 
     Raises:
         ValueError: if `every` is below 1 or `max_frames` below 2.
@@ -66,6 +73,8 @@ class AgentRecorder:
         region: Sequence[int] | None = None,
         stride: int = 8,
         max_frames: int = 240,
+        activations: bool = False,
+        visualisations: Mapping[str, Callable] | None = None,
     ):
         if every < 1 or max_frames < 2:
             raise ValueError(
@@ -74,7 +83,8 @@ class AgentRecorder:
             )
         self.network, self.name, self.every = network, name, every
         self.action_meanings, self.region = list(action_meanings), region
-        self.stride, self.max_frames = stride, max_frames
+        self.stride, self.max_frames, self.activations = stride, max_frames, activations
+        self.visualisations = dict(visualisations or {})
         self.folder = Path(logdir) / "episodes"
         self.folder.mkdir(parents=True, exist_ok=True)
         for left in self.folder.glob(f"*{RUNNING}"):
@@ -110,19 +120,21 @@ class AgentRecorder:
         Arrays may be tensors on any device; the recorder copies what it keeps.
 
         Args:
-            observation: `[C, H, W]` on which the agent chose the action.
+            observation: `[C, H, W]` on which the agent chose the action, or `[D]`, which has no
+                saliency.
             action: index of the action.
             reward: that followed the action.
             done: whether the episode ended with this step, terminated or truncated.
             frame: `[h, w, 3]` uint8, the screen at the decision, or a function that returns it and
-                is called only if needed. Default: the newest channel of the observation.
+                is called only if needed. Default: the newest channel of the observation; an
+                observation that is no picture (CartPole's, say) then has no movie.
             memory: `[k, M]` entering the step; None for a network without memory.
             value: of the network; by default the recorder computes it.
             hidden: `[D]`, last hidden layer; by default the network's `features`.
             step: training step, the x axis over episodes; default: number of updates.
 
         Raises:
-            ValueError: if there is no frame, or it is not `[h, w, 3]` uint8.
+            ValueError: if a frame or an image is not `[h, w, 3]` uint8.
         """
         self._updates += 1
         step = self._updates if step is None else int(step)
@@ -142,10 +154,12 @@ class AgentRecorder:
                 )
             action, t = int(_array(action).item()), self._length - 1
             if self._current.wants(t):
-                observation = _array(observation)
+                observation, memory = _array(observation), _array(memory)
                 frame = _screen(frame() if callable(frame) else frame, observation)
-                maps, value, hidden = self._look(observation, _array(memory), value, _array(hidden))
-                kept = (t, frame, action, reward, self._return, value, hidden, maps)
+                explained = self._explain(observation, memory, value, _array(hidden))
+                value = explained[0]
+                images = self._images(frame, observation, memory)
+                kept = (t, frame, action, reward, self._return, *explained, images)
                 self._current.keep(KeptStep(*kept))
             self._current.count(action, reward, value)
         if done:
@@ -171,26 +185,39 @@ class AgentRecorder:
         self.writer.flush()
         self.episode, self._length, self._return = self.episode + 1, 0, 0.0
 
-    def _look(self, observation, memory, value, hidden):
-        """Return maps, value and last hidden layer of one decision; None for those it lacks."""
-        value = None if value is None else float(value)
+    def _explain(self, observation, memory, value, hidden):
+        """Return value, last hidden layer, maps and activations; None for those it lacks."""
+        value, maps, inside = None if value is None else float(value), None, None
         network = self.network
-        if network is None or observation.ndim != 3:
-            return None, value, hidden
+        if network is None or observation is None or observation.ndim not in (1, 3):
+            return value, hidden, maps, inside
         observation = observation.astype(np.float32)
-        scale = 255 if observation.max() > 1 else 1
-        explained = network if scale == 1 else _GreyLevels(network)
-        maps = perturbation_saliency(explained, observation / scale, memory, stride=self.stride)
-        _, memory, _ = as_batch(explained, observation / scale, memory)
+        if memory is None:
+            memory = np.zeros(getattr(network, "memory_shape", (0, 0)), np.float32)
+        if observation.ndim == 3:
+            scale = 255 if observation.max() > 1 else 1
+            explained = network if scale == 1 else _GreyLevels(network)
+            maps = perturbation_saliency(explained, observation / scale, memory, stride=self.stride)
+        if self.activations:
+            inside = activations_of(network, observation, memory)
         with untouched(network), torch.no_grad():
             device = device_of(network)
-            batch = torch.from_numpy(observation)[None].to(device), memory.to(device)
+            batch = [torch.from_numpy(x)[None].to(device) for x in (observation, memory)]
             if value is None and (found := call_network(network, *batch)[1]) is not None:
                 value = float(found)
             if hidden is None and hasattr(network, "features"):
-                inputs = arguments(network.features, *batch)
-                hidden = _array(network.features(*inputs).flatten())
-        return maps, value, hidden
+                hidden = _array(network.features(*arguments(network.features, *batch)).flatten())
+        return value, hidden, maps, inside
+
+    def _images(self, frame, observation, memory) -> dict[str, np.ndarray]:
+        """Return the pictures of the user's visualisations."""
+        images = {}
+        for tag, draw in self.visualisations.items():
+            wanted = inspect.signature(draw).parameters
+            known = {"observation": observation, "memory": memory}
+            extra = {name: value for name, value in known.items() if name in wanted}
+            images[tag] = _picture(draw(frame, self.network, **extra), f"visualisation {tag!r}")
+        return images
 
 
 class _GreyLevels(torch.nn.Module):
@@ -212,17 +239,28 @@ def _array(values) -> np.ndarray | None:
     return None if values is None else np.asarray(values)
 
 
-def _screen(frame: np.ndarray | None, observation: np.ndarray) -> np.ndarray:
-    """Return a copy of the frame, or the newest channel of the observation as grey levels."""
-    if frame is None:
-        if observation.ndim != 3:
-            raise ValueError(f"observation has shape {observation.shape}: a frame is needed")
-        newest = observation[-1].astype(np.float32)
-        grey = newest if newest.max() > 1 else 255 * newest
-        return np.rint(grey).astype(np.uint8)[..., None].repeat(3, axis=-1)
-    frame = np.array(frame)
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+def _screen(frame: np.ndarray | None, observation: np.ndarray | None) -> np.ndarray | None:
+    """Return the frame, or the newest channel of the observation; None if that is no picture."""
+    if frame is not None:
+        return _picture(frame, "frame")
+    if observation is None or observation.ndim != 3:
+        return None
+    newest = observation[-1].astype(np.float32)
+    grey = newest if newest.max() > 1 else 255 * newest
+    return np.rint(grey).astype(np.uint8)[..., None].repeat(3, axis=-1)
+
+
+def _picture(image, name: str) -> np.ndarray:
+    """Return a copy of a picture, which must be `[h, w, 3]` uint8."""
+    image = np.array(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
-            f"frame must be uint8 [h, w, 3], received {frame.dtype} {list(frame.shape)}"
+            f"{name} must be uint8 [h, w, 3], received {image.dtype} {list(image.shape)}"
         )
-    return frame
+    return image
+
+
+def tensorboard_command(logdir: str | Path) -> str:
+    """Return the command that shows a log with all its images; it serves this machine only."""
+    options = "--host 127.0.0.1 --samples_per_plugin images=1000"
+    return f"python -m tensorboard.main {options} --logdir {shlex.quote(str(logdir))}"
