@@ -355,8 +355,8 @@ def test_activations_are_written(tmp_path, untrained_agent, short_trajectory):
         for t in range(4)
     ]
     for tag, kept in (
-        ("last_convolution", [each.channels for each in inside]),
-        ("memory", [memory_channels(each.memory) for each in inside]),
+        ("within/last_convolution", [each.channels for each in inside]),
+        ("within/memory", [memory_channels(each.memory) for each in inside]),
     ):
         expected = activation_movie(kept, 4).astype(int)
         found = movie(folder, tag)
@@ -385,11 +385,13 @@ def test_a_users_own_pictures_stand_beside_the_built_in_ones(
     play(recorder, short_trajectory, 5)
     recorder.close()
     folder = tmp_path / "episodes" / "000000"
-    tags = ["brightest", "game", "inverted", "saliency"]
+    tags = ["game", "saliency", "yours/brightest", "yours/inverted"]
     assert sorted(read(folder).Tags()["images"]) == tags
-    np.testing.assert_array_equal(movie(folder, "inverted"), 255 - short_trajectory.frames[:5])
+    np.testing.assert_array_equal(
+        movie(folder, "yours/inverted"), 255 - short_trajectory.frames[:5]
+    )
     likeliest = 40 * short_trajectory.action_logits[:5].argmax(1)
-    np.testing.assert_array_equal(movie(folder, "brightest")[:, 0, 0, 0], likeliest)
+    np.testing.assert_array_equal(movie(folder, "yours/brightest")[:, 0, 0, 0], likeliest)
 
 
 def test_the_command_serves_this_machine_and_samples_all_images(tmp_path):

@@ -3,11 +3,7 @@
 import base64
 import io
 import json
-import os
-import shutil
-import signal
-import socket
-import subprocess
+import shlex
 import sys
 import time
 import urllib.request
@@ -16,24 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from browser import free_port, keep, needs_chromium, open_browser, serve
 from PIL import Image
 
-from atarilens.apps.recorder import AgentRecorder
+from atarilens.apps.recorder import AgentRecorder, tensorboard_command
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium: TensorBoard is not looked at"
-)
-WAIT = 60_000  # ms, on a busy machine
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+pytestmark = needs_chromium
+TAGS = {"game": [160, 210], "saliency": [320, 464], "yours/inverted": [160, 210]}
+TAGS |= {"within/last_convolution": [140, 140], "within/memory": [100, 100]}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +33,8 @@ def logdir(tmp_path_factory, untrained_agent, short_trajectory) -> Path:
         every=1,
         action_meanings=untrained_agent.action_meanings,
         region=untrained_agent.region,
+        activations=True,
+        visualisations={"inverted": lambda frame, network: 255 - frame},
     )
     for t in range(17):
         recorder.update(
@@ -57,6 +45,10 @@ def logdir(tmp_path_factory, untrained_agent, short_trajectory) -> Path:
             frame=short_trajectory.frames[t % 12],
             memory=short_trajectory.memory[t % 12],
         )
+    many = recorder._current.writer
+    for step in range(25):  # more than the ten that TensorBoard samples by default
+        many.add_image("within/many", np.full((3, 8, 8), step / 25), step)
+    many.flush()
     recorder.writer.flush()
     yield logdir
     recorder.close()
@@ -66,46 +58,19 @@ def logdir(tmp_path_factory, untrained_agent, short_trajectory) -> Path:
 def address(logdir, tmp_path_factory) -> str:
     port = free_port()
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
+    command = [sys.executable, *shlex.split(tensorboard_command(logdir))[1:], "--port", str(port)]
+    with serve(command, port, log) as address:
         for _ in range(240):
-            try:
-                runs = urllib.request.urlopen(f"{address}/data/runs", timeout=5).read()
-                if b"000000" in runs:
-                    break
-            except OSError:
-                assert server.poll() is None, log.read_text()
+            if b"000000" in urllib.request.urlopen(f"{address}/data/runs", timeout=30).read():
+                break
             time.sleep(0.25)
         yield address
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(20)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"),
-            executable_path=CHROMIUM,
-            headless=True,
-            args=list(FLAGS),
-            viewport={"width": 1400, "height": 1000},
-        )
-        yield context.pages[0]
-        context.close()
-
-
-def keep(page, name: str) -> None:
-    """Keep a screenshot where the variable ATARILENS_SCREENSHOTS names a folder."""
-    if folder := os.environ.get("ATARILENS_SCREENSHOTS"):
-        page.screenshot(path=Path(folder) / f"{name}.png")
+    with open_browser(tmp_path_factory.mktemp("profile"), height=1700) as page:
+        yield page
 
 
 def wait(page, found, seconds: float = 60):
@@ -117,7 +82,7 @@ def wait(page, found, seconds: float = 60):
     return result
 
 
-def test_both_movies_play_in_the_images_tab(page, address):
+def test_all_movies_play_in_the_images_tab(page, address):
     def images():
         """Find the images by (run, tag), which stand in their addresses."""
         shown = {}
@@ -125,21 +90,36 @@ def test_both_movies_play_in_the_images_tab(page, address):
             if "blob_key=" in (source := image.get_attribute("src") or ""):
                 key = parse_qs(urlsplit(source).query)["blob_key"][0]
                 parts = json.loads(base64.urlsafe_b64decode(key + "==="))
-                place = next(i for i, part in enumerate(parts) if part in ("game", "saliency"))
-                shown[parts[place - 1], parts[place]] = image
-        return shown if len(shown) == 2 else None
+                for place in (i for i, part in enumerate(parts) if part in TAGS):
+                    shown[parts[place - 1], parts[place]] = image
+        return shown if len(shown) == len(TAGS) else None
 
     page.goto(f"{address}/#images")
+    for group in ("within", "yours"):  # `game` and `saliency` are open from the start
+        page.locator(".heading", has_text=group).click()
     shown = wait(page, images)
-    sizes = {"game": [160, 210], "saliency": [320, 464]}
-    assert set(shown) == {("episodes/000000", tag) for tag in sizes}
+    assert set(shown) == {("episodes/000000", tag) for tag in TAGS}
     for (_, tag), image in shown.items():
+        image.scroll_into_view_if_needed()
         page.wait_for_function("image => image.naturalWidth > 0", arg=image.element_handle())
-        assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == sizes[tag]
+        assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == TAGS[tag]
         with urllib.request.urlopen(image.evaluate("image => image.src")) as answer:
             assert answer.headers["Content-Type"] == "image/gif"
             assert Image.open(io.BytesIO(answer.read())).n_frames > 1
+    page.locator("img").first.scroll_into_view_if_needed()
     keep(page, "images")
+    assert page.outside == []
+
+
+def test_all_images_are_served_not_ten(page, address):
+    query = "plugin=images&run=episodes%2F000001-running&tag=within%2Fmany"
+    found = json.loads(
+        page.evaluate(
+            "address => fetch(address).then(answer => answer.text())",
+            f"{address}/data/plugin/images/images?{query}",
+        )
+    )
+    assert [image["step"] for image in found] == list(range(25))
 
 
 def test_running_and_finished_episodes_are_told_apart(page, address):

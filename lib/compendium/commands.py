@@ -276,10 +276,10 @@ def train(
     print(f"training in {run_dir}; stop at any time, the same command goes on")
     callbacks = []
     if tensorboard:
-        from atarilens.apps.recorder import training_callback
+        from atarilens.apps.recorder import tensorboard_command, training_callback
 
         callbacks.append(training_callback(run_dir / "tensorboard", game, seed=seed))
-        print(f"to watch: python -m tensorboard.main --host 127.0.0.1 --logdir {run_dir}")
+        print(f"to watch: {tensorboard_command(run_dir)}")
     ppo.train(
         game,
         run_dir,

@@ -4,9 +4,9 @@ from importlib import import_module
 
 _HOME = {
     "explore": "explorer",
-    "quiz": "quiz",
     "AgentRecorder": "recorder",
     "sb3_callback": "recorder",
+    "tensorboard_command": "recorder",
     "training_callback": "recorder",
     "walk": "latent_walk",
 }

@@ -15,7 +15,6 @@ from atarilens.apps.explorer.decision import (
 )
 from atarilens.apps.explorer.exploration import Exploration
 from atarilens.apps.explorer.page import Explorer, explore
-from atarilens.apps.quiz import Quiz, count_answers, make_questions, quiz
 
 __all__ = [
     "Explanation",
@@ -23,17 +22,13 @@ __all__ = [
     "Explorer",
     "Knobs",
     "Probe",
-    "Quiz",
     "agents_of",
     "checkpoints",
-    "count_answers",
     "episode_gain",
     "explain",
     "explore",
     "first_step",
-    "make_questions",
     "probe",
-    "quiz",
     "replays_of",
     "saliency_of",
 ]

@@ -109,7 +109,7 @@ class Episode:
     def write_movies(self) -> None:
         """Write the kept screens as a movie, with their saliency, and all other pictures."""
         for tag in self.kept[0].images:
-            self.write_gif(tag, np.stack([step.images[tag] for step in self.kept]))
+            self.write_gif(f"yours/{tag}", np.stack([step.images[tag] for step in self.kept]))
         self.write_activations()
         if self.kept[0].frame is None:
             return
@@ -134,10 +134,10 @@ class Episode:
         inside = [step.inside for step in self.kept if step.inside is not None]
         if inside and inside[0].channels is not None:
             channels = [each.channels for each in inside]
-            self.write_gif("last_convolution", activation_movie(channels, ENLARGED))
+            self.write_gif("within/last_convolution", activation_movie(channels, ENLARGED))
         if inside and inside[0].memory is not None:
             states = [memory_channels(each.memory) for each in inside]
-            self.write_gif("memory", activation_movie(states, ENLARGED))
+            self.write_gif("within/memory", activation_movie(states, ENLARGED))
 
     def write_gif(self, tag: str, frames: np.ndarray) -> None:
         """Write a movie as an image summary.

@@ -53,9 +53,9 @@ class AgentRecorder:
             at 5 (of an 80 x 80 observation).
         max_frames: kept steps per episode.
         activations: also write the last convolution's channels and the memory, as the images
-            `last_convolution` and `memory`.
+            `within/last_convolution` and `within/memory`.
         visualisations: tag -> your own function `(frame, network) -> image`, written beside `game`
-            and `saliency` under this tag. Frame and image are `[h, w, 3]` uint8. A function with
+            and `saliency` as `yours/<tag>`. Frame and image are `[h, w, 3]` uint8. A function with
             parameters named `observation` or `memory` gets these too, as `update` got them.
 
     Raises:
