@@ -22,7 +22,7 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html movie evaluate explain train imitate zoo ship verify bench doctor clean \
+.PHONY: help figures test lab app html movie evaluate explain train imitate zoo ship states verify bench doctor clean \
 	packages
 
 help:  ## list the targets
@@ -58,8 +58,8 @@ explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
-train imitate zoo: export MALLOC_MMAP_THRESHOLD_ := 33554432
-train imitate zoo: export MALLOC_TRIM_THRESHOLD_ := 1073741824
+train imitate zoo states: export MALLOC_MMAP_THRESHOLD_ := 33554432
+train imitate zoo states: export MALLOC_TRIM_THRESHOLD_ := 1073741824
 train: $(READY)  ## train, or go on: GAME=pong [FROM=agent] [STEPS=] [SEED=] [SET="name=value ..."] [TENSORBOARD=1] [DEVICE=cuda]
 	@$(RUN) train
 
@@ -72,6 +72,9 @@ zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-p
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
 	@$(RUN) ship
+
+states: $(READY)  ## train the state model of an agent, or go on: AGENT=breakout-strong [SEED=] [SET=] [GOGGLES=1]
+	@$(RUN) states
 
 verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
 	@JOBS=$(JOBS) $(RUN) verify

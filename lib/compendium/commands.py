@@ -384,7 +384,29 @@ def doctor() -> int:
     return doctor.main()
 
 
+def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool = False) -> None:
+    """Train the state model of an agent, or go on after an interruption; put it into data/states.
+
+    Args:
+        agent: a row of data/agents.
+        seed: of the recordings, the weights and the order of the frames.
+        set_: settings other than the defaults of training.state_model.StateModelSettings.
+        goggles: play with reconstructions in place of screens, too, into data/tables.
+    """
+    from atarilens.paths import STATES
+    from compendium.tables.goggles import goggle_scores
+    from compendium.training.settings import changed, run_name
+    from compendium.training.state_model import StateModelSettings, train_state_model
+
+    (settings,) = changed(list(set_), StateModelSettings())
+    run_dir = runs() / run_name(f"{agent}-states", seed, settings)
+    print(f"training in {run_dir}; look at {run_dir / 'preview.png'} as it learns")
+    print(train_state_model(agent, run_dir, settings, seed=seed).save(STATES / agent))
+    if goggles:
+        print(goggle_scores(agent))
+
+
 VERBS = (
     *(figures, figure, verify, evaluate, movie, explain),
-    *(train, imitate, zoo, ship, bench, doctor),
+    *(train, imitate, zoo, ship, states, bench, doctor),
 )

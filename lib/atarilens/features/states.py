@@ -28,7 +28,7 @@ from atarilens.agents import Agent, preprocessing
 LATENTS = 100
 WIDTHS = (32, 64, 96, 128)  # channels of the encoder's convolutions
 BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
-MASK_FLOOR = 0.6  # rho: share of the reconstruction loss that all pixels get alike
+MASK_FLOOR = 0.4  # rho: share of the reconstruction loss that all pixels get alike
 # The luma of ITU-R BT.601, as each preprocessing rounds it.
 LUMA = {"luma80": (0.299, 0.587, 0.114)}
 DEFAULT_LUMA = tuple(weight / 16384 for weight in (4899, 9617, 1868))
@@ -108,7 +108,7 @@ class StateModel:
         """Load a model by the name of its agent (`data/states`), or from a path.
 
         Raises:
-            FileNotFoundError: if there is no such model.
+            MissingDataError: if there is no such model.
             ValueError: if the row or the weights are damaged, or do not belong together.
         """
         path = Path(name_or_path)
@@ -116,7 +116,7 @@ class StateModel:
         row_file, weights = path.with_suffix(".yml"), path.with_suffix(".safetensors")
         if not (row_file.is_file() and weights.is_file()):
             known = ", ".join(list_state_models()) or "none"
-            raise FileNotFoundError(
+            raise paths.MissingDataError(
                 f"there is no state model {str(name_or_path)!r} (a .safetensors file and its "
                 f".yml row); known: {known}"
             )
