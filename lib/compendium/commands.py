@@ -35,6 +35,7 @@ def figures(only: str = "", jobs: Count = 2) -> int:
     from compendium.figures.drawing import NOT_HERE, draw_all
     from compendium.figures.made_of import out_of_date
     from compendium.figures.params import left_over, list_figures
+    from compendium.pages import write
 
     names = list_figures(only)
     statuses = draw_all([name for name in names if out_of_date(name)], jobs)
@@ -42,6 +43,8 @@ def figures(only: str = "", jobs: Count = 2) -> int:
     failed = [name for name, status in statuses.items() if status not in (0, NOT_HERE)]
     for name in left_over(only):
         print(f"left over: figures/{name}, which no file in notebooks/params makes")
+    for path in write():
+        print(f"wrote {path.relative_to(ROOT)}")
     print(f"{len(names) - len(missing) - len(failed)} figures are up to date", end="")
     print(f"; not drawn: {', '.join(missing)}" if missing else "", end="")
     print(f"; failed: {', '.join(failed)}" if failed else "", flush=True)

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from atarilens.paths import AGENTS, BENCHMARKS, BUILD, FIGURES, NOTEBOOKS, ROOT, whole_file
 from compendium.figures.params import list_figures, notebook_of
 
+README = ROOT / "README.md"
 CLAIMS = NOTEBOOKS / "claims.yml"
 MINUTES = BENCHMARKS / "figures.json"  # seconds of each figure, and the machine
 SNIPPET = FIGURES / "README.png"  # drawn by the code of README.md, which its metadata holds
@@ -74,8 +75,7 @@ def notebooks_table() -> str:
 
 def snippet() -> str:
     """Return the first Python code of README.md."""
-    path = ROOT / "README.md"
-    found = re.search(r"^```python\n(.*?)^```", path.read_text(), re.S | re.M)
+    found = re.search(r"^```python\n(.*?)^```", README.read_text(), re.S | re.M)
     return found[1] if found else ""
 
 
@@ -263,7 +263,7 @@ def speed_table() -> str:
 
 
 PARTS = {
-    ROOT / "README.md": {"notebooks": notebooks_table},
+    README: {"notebooks": notebooks_table},
     AGENTS / "README.md": {
         "agents": agents_table,
         "published": published_table,
@@ -300,8 +300,13 @@ def pages() -> dict[Path, str]:
 
 
 def write() -> list[Path]:
-    """Write every page that is not as it should be, and return their paths."""
-    changed = []
+    """Write every page that is not as it should be, and return their paths.
+
+    Only a whole checkout has pages: without README.md nothing is written.
+    """
+    changed: list[Path] = []
+    if not README.is_file():
+        return changed
     if snippet() and not snippet_is_drawn():
         draw_snippet()
         changed.append(SNIPPET)
