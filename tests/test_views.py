@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from atarilens import views
@@ -22,7 +23,8 @@ def maps_with(actor=(), critic=()):
 
 
 def test_actor_lights_blue_and_critic_red_where_their_pixels_are():
-    image = views.overlay(BLACK, maps_with(actor=[(10, 60)], critic=[(70, 5)]), REGION, gain=100)
+    maps = maps_with(actor=[(10, 60)], critic=[(70, 5)])
+    image = views.overlay(BLACK, maps, REGION, gain=100, palette="paper")
     assert image.dtype == np.uint8
     assert image.shape == (210, 160, 3)
     red, green, blue = np.moveaxis(image.astype(int), 2, 0)
@@ -40,7 +42,7 @@ def test_actor_lights_blue_and_critic_red_where_their_pixels_are():
 def test_overlay_is_linear_in_the_gain_and_adds_to_the_screen():
     constant = SimpleNamespace(actor=np.full((80, 80), 0.5), critic=np.full((80, 80), 2.0))
     screen = np.full((210, 160, 3), 20, np.uint8)
-    image = views.overlay(screen, constant, REGION, gain=(100, 30))
+    image = views.overlay(screen, constant, REGION, gain=(100, 30), palette="paper")
     assert image[100, 80].tolist() == [20 + 60, 20, 20 + 50]
     assert (image[:35] == 20).all()
     assert (image[195:] == 20).all()
@@ -49,12 +51,29 @@ def test_overlay_is_linear_in_the_gain_and_adds_to_the_screen():
 
 def test_overlay_saturates_and_never_wraps_around():
     huge = SimpleNamespace(actor=np.full((80, 80), 1e9, np.float32), critic=None)
-    image = views.overlay(np.full((210, 160, 3), 200, np.uint8), huge, REGION, gain=1e3)
+    light = np.full((210, 160, 3), 200, np.uint8)
+    image = views.overlay(light, huge, REGION, gain=1e3, palette="paper")
     assert (image[35:195, :, 2] == 255).all()
     assert (image[..., 0] == 200).all()
 
 
+def test_the_clear_palette_draws_each_head_in_its_colour_over_a_grey_screen():
+    maps = maps_with(actor=[(10, 60), (30, 30)], critic=[(70, 5), (30, 30)])
+    brown = np.full((210, 160, 3), (144, 72, 17), np.uint8)
+    image = views.overlay(brown, maps, REGION, gain=1e9)
+    grey = round(0.6 * (0.299 * 144 + 0.587 * 72 + 0.114 * 17))
+    assert (image[:35] == grey).all()  # outside of the region, too
+    assert image[55, 120].tolist() == [46, 137, 255]
+    assert image[175, 10].tolist() == [255, 94, 36]
+    assert image[95, 60].tolist() == [255, 231, 255]  # both: nearly white
+    half = views.overlay(BLACK, maps_with(actor=[(10, 60)]), REGION, gain=127.5)
+    full = views.overlay(BLACK, maps_with(actor=[(10, 60)]), REGION, gain=255)
+    np.testing.assert_allclose(2.0 * half, full, atol=1)  # linear in the gain
+
+
 def test_overlay_says_what_it_received():
+    with pytest.raises(ValueError, match="palette is 'loud', expected 'clear' or 'paper'"):
+        views.overlay(BLACK, maps_with(), REGION, gain=1, palette="loud")
     with pytest.raises(ValueError, match=r"uint8 \[210, 160, 3\], received float64 \[210, 160\]"):
         views.overlay(np.zeros((210, 160)), maps_with(), REGION, gain=1)
     stack = SimpleNamespace(actor=np.zeros((4, 80, 80)), critic=None)
@@ -69,8 +88,8 @@ def test_common_gain_draws_the_quantile_of_all_panels_full():
     assert actor == pytest.approx(255 / 199)
     assert critic == 0
     assert views.common_gain([SimpleNamespace(actor=np.ones(4), critic=None)]) == (255, 0)
-    assert views.describe_gain((12.34, 0)) == "Gain: 12.3 grey levels per squared logit (blue)."
-    assert "9,231 per squared value (red)" in views.describe_gain((2, 9231.4))
+    assert views.describe_gain((12.34, 0)) == "Gain: 12.3 grey levels per squared logit (actor)."
+    assert "9,231 per squared value (critic)" in views.describe_gain((2, 9231.4))
 
 
 def panels(n=4):
@@ -80,32 +99,59 @@ def panels(n=4):
 
 
 def every_figure():
-    table = np.array([[-1, 1, 0.5, 1.5], [0, 2, 1, 3], [1, 1, 0.5, 1.5]])
-    curve = np.array([[0.0, -1, 1], [1, 0, 2], [2, 1, 3], [3, 2, 4]])
     words = {"caption": "Words. " * 60}
     yield views.screens_figure([panels(), panels(6)], headings=["a", "b"], **words)
-    yield views.learning_figure(
-        panels(), {"ball": curve}, axis_label="NSS", tick_labels=["0", "1", "2", "3"], **words
-    )
-    yield views.memory_figure(
-        {"actor": np.arange(5.0)},
-        np.array([2]),
-        {"logits": {"agent": table}, "p": {"agent": table}},
-        event="a hit",
-        **words,
-    )
     values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
     yield views.attention_figure(values, ends, rows=[panels(2)], axis_label="NSS", **words)
-    stale = {"stale memory": np.array([0.5, 0.9])}
-    yield views.variants_figure(panels(), stale, {"stale memory": (0.7, 0.6, 0.8)}, **words)
     yield views.curves_figure(
         {"run": (np.arange(3), np.arange(3))},
         {"strong": (2, 2, 1, 3)},
         x_label="steps",
         y_label="score",
         levels={"random": 0},
-        **words,
+        title="The score rises",
     )
+
+
+def a_page():
+    """Draw a page with every kind of chart."""
+    test = {"low": -1.0, "high": 2.0, "difference": 0.5, "outcome": "undecided"}
+    plots = [views.Plot(2.0)] * 3
+    rows = [[*panels(2), views.Plot()], plots, plots[:2]]
+    figure, axes = views.page("The finding of this page in one sentence", rows, note="n = 3 games")
+    views.draw_slopes(axes[0], {"agent": {"with": (2, 1, 3), "without": (0, -1, 1)}}, label="score")
+    lags = np.arange(-3, 4)
+    table = np.arange(21.0).reshape(3, 7)
+    views.draw_courses(axes[1], {"agent": table, "untrained": -table}, lags, window=(-2, -1))
+    views.draw_heatmap(axes[2], table, lags)
+    views.draw_differences(axes[3], {"ball": {"untrained": test, "other times": test}}, unit="NSS")
+    strips, ends = {"actor": [1, 2, 3]}, {"actor": (2, 1, 3)}
+    views.draw_strips(axes[4], strips, ends, {"actor": views.ROLES["actor"]}, label="px")
+    ages = np.array([[0.0, -1, 1], [1, 0, 2]])
+    views.draw_ages(axes[5], {"actor": ages, "critic": ages}, ["0 M", "2 M"])
+    return figure
+
+
+def test_a_page_keeps_title_panels_and_charts_apart_and_inside():
+    figure = a_page()
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) >= -0.01
+    title = figure.texts[0].get_window_extent()
+    note = figure.texts[1].get_window_extent()
+    for part in figure.subfigs:
+        for axes in part.axes:
+            box = axes.get_tightbbox()
+            assert box.y1 <= title.y0 + 1
+            assert box.y0 >= note.y1 - 1
+    assert figure.texts[0].get_text() == "The finding of this page in one sentence"
+
+
+def test_every_role_has_one_colour():
+    assert views.role_colour("untrained network") == views.ROLES["untrained"]
+    assert views.role_colour("boxes of other times") == views.ROLES["other times"]
+    assert views.role_colour("actor, corrected") == views.ROLES["actor"]
+    assert views.role_colour("somebody") == "0.2"
 
 
 def test_every_layout_keeps_its_words_inside_the_page():
@@ -118,8 +164,8 @@ def test_every_layout_keeps_its_words_inside_the_page():
 def test_the_score_of_a_run_has_the_colour_of_its_curve():
     curves = {name: (np.arange(3), np.arange(3)) for name in ("one", "two")}
     scores = {name: (2, 2, 1, 3) for name in ("two", "another")}
-    words = {"x_label": "steps", "y_label": "score", "levels": {}, "caption": "Words."}
-    axes = views.curves_figure(curves, scores, **words).axes[0]
+    words = {"x_label": "steps", "y_label": "score", "levels": {}, "title": "Words"}
+    axes = views.curves_figure(curves, scores, **words).subfigs[0].axes[0]
     one, two = (line.get_color() for line in axes.lines[:2])
     points = [container.lines[0].get_color() for container in axes.containers]
     assert points == [two, "0.15"]
@@ -128,32 +174,11 @@ def test_the_score_of_a_run_has_the_colour_of_its_curve():
 
 def test_a_legend_of_scores_names_a_run_once_and_rounds_to_a_tenth():
     curves = {name: (np.arange(3), np.arange(3)) for name in ("one", "two")}
-    words = {"x_label": "steps", "y_label": "score", "levels": {}, "caption": "Words."}
-    axes = views.curves_figure(curves, {"two": (2, 9.4666, 1, 30)}, **words).axes[0]
+    words = {"x_label": "steps", "y_label": "score", "levels": {}, "title": "Words"}
+    figure = views.curves_figure(curves, {"two": (2, 9.4666, 1, 30)}, **words)
+    axes = figure.subfigs[0].axes[0]
     told = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sorted(told) == ["in training", "one, in training", "two: 9.5"]
-
-
-def test_plots_below_each_other_begin_and_end_at_the_same_place():
-    table = np.array([[-1, 1, 0.5, 1.5], [0, 2, 1, 3], [1, 1, 0.5, 1.5]])
-    averages = {"logits": {"agent": table * [1, 1000, 1000, 1000]}, "p": {"agent": table}}
-    curves = {"actor": np.arange(5.0)}
-    figure = views.memory_figure(curves, np.array([2]), averages, event="a hit", caption="Words.")
-    figure.draw_without_rendering()
-    ends = np.array([axes.get_window_extent().intervalx for axes in figure.axes])
-    assert np.ptp(ends, axis=0) == pytest.approx(0, abs=0.5)
-
-
-def test_references_are_dashed_in_the_colour_of_their_curve():
-    curve = np.array([[1, 0.9, 1], [0.8, 0.7, 0.9]])
-    words = {"axis_label": "likeness", "tick_labels": ["0", "1"], "caption": "Words."}
-    axes = views.learning_figure(
-        panels(2), {"a": curve, "b": curve}, references={"b": 0.95}, chance=None, **words
-    ).axes[-1]
-    level = next(line for line in axes.lines if list(line.get_ydata()) == [0.95, 0.95])
-    assert level.get_linestyle() == "--"
-    assert level.get_color() == axes.containers[1].lines[0].get_color()
-    assert axes.get_ylim()[0] > 0.6
 
 
 def test_bars_wear_no_colour_of_a_head():
@@ -167,10 +192,9 @@ def test_layouts_say_which_colour_is_which_head():
     legend = next(every_figure()).legends[0]
     words = [text.get_text() for text in legend.get_texts()]
     assert words[0].startswith("blue = actor")
-    assert words[1].startswith("red = critic")
-    blue, red = (patch.get_facecolor() for patch in legend.get_patches()[:2])
-    assert blue[2] > 0.9 > red[2]
-    assert red[0] > 0.9 > blue[0]
+    assert words[1].startswith("orange-red = critic")
+    blue, red = (to_hex(patch.get_facecolor()) for patch in legend.get_patches()[:2])
+    assert (blue, red) == (views.ROLES["actor"], views.ROLES["critic"])
 
 
 def test_saved_figure_is_the_same_bytes_twice_and_carries_no_date(tmp_path):

@@ -36,11 +36,14 @@ class Event:
             decision t. No occurrence reaches across the end of an episode.
         target: `(ram [T, 128], t, end) -> [n, 4]`, the boxes at step t of the object that the
             occurrence which ends at step `end` is about; None if `boxes` name that object.
+        alike: `(ram [T, 128], t, end, last) -> [n, 4]`, the boxes at step t of objects of the same
+            kind that the occurrence is not about, not until step `last`; None without a target.
     """
 
     rule: str
     find: Callable[[np.ndarray, np.ndarray, np.ndarray], Occurrences]
     target: Callable[[np.ndarray, int, int], np.ndarray] | None = None
+    alike: Callable[[np.ndarray, int, int, int], np.ndarray] | None = None
 
 
 Unit = tuple[int, ...]

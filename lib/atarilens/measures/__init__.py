@@ -5,6 +5,10 @@ from atarilens.measures.attention import (
     attention_by_object,
     by_episode,
     explained_share,
+    centres_near,
+    correlation,
+    episode_means,
+    object_alone,
 )
 from atarilens.measures.change_points import ChangePoint, change_point
 from atarilens.measures.controls import (
@@ -14,7 +18,7 @@ from atarilens.measures.controls import (
     other_times,
     spread_steps,
 )
-from atarilens.measures.courses import around_events
+from atarilens.measures.courses import around_events, course_interval
 from atarilens.measures.deletion import (
     Effect,
     deletion_effect,
@@ -84,13 +88,17 @@ __all__ = [
     "attention_by_object",
     "bootstrap_interval",
     "by_episode",
+    "centres_near",
     "change_point",
     "contrast",
+    "correlation",
+    "course_interval",
     "deletion_curve",
     "deletion_effect",
     "different_episodes",
     "effects_of",
     "elsewhere",
+    "episode_means",
     "equivalence_test",
     "explained_share",
     "gaze_scores",
@@ -105,6 +113,7 @@ __all__ = [
     "mean_difference",
     "mean_interval",
     "nss",
+    "object_alone",
     "other_fixations",
     "other_times",
     "outcome",

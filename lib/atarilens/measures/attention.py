@@ -1,11 +1,12 @@
-"""Attention by object: how much of a saliency map lies on the things of a game."""
+"""Attention by object: how much of a saliency map lies on the objects of a game, and where."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-from atarilens.saliency.maps import SaliencyMaps
+from atarilens.saliency import SaliencyMaps, perturbation_saliency
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,87 @@ def by_episode(
         Object -> `[E]` float64, NaN for an episode that never shows it. An object that no episode
         shows is left out.
     """
-    rows = [episode == number for number in np.unique(episode)]
     table = {}
     for name, entry in attention.items():
-        values = np.asarray(getattr(entry, measure), np.float64)
-        seen = [values[row][np.isfinite(values[row])] for row in rows]
-        means = np.array([v.mean() if v.size else np.nan for v in seen])
+        means = episode_means(np.asarray(getattr(entry, measure), np.float64), episode)
         if np.isfinite(means).any():
             table[name] = means
     return table
+
+
+def centres_near(
+    saliency: np.ndarray, boxes: Sequence[Mapping], name: str, reach: float = 15.0
+) -> np.ndarray:
+    """Return how far the centre of the map around an object lies from the object's centre.
+
+    Args:
+        saliency: `[T, H, W]`, one head's maps.
+        boxes: T dicts of boxes in observation pixels; the first box of `name` counts.
+        name: of the object.
+        reach: px beyond the box, on each side, within which the map counts.
+
+    Returns:
+        `[T, 2]` float64, (rows, columns) in observation pixels, negative above or left of the
+        object; NaN if the object is absent or the map is zero there.
+    """
+    offsets = np.full((len(saliency), 2), np.nan)
+    for t, moment in enumerate(boxes):
+        found = _checked(name, moment.get(name, ()))
+        if not len(found):
+            continue
+        edges = [(found[0][2 * k] - reach, found[0][2 * k + 1] + reach) for k in (0, 1)]
+        weights = saliency[t].astype(np.float64)
+        for axis, (low, high) in enumerate(edges):
+            at = np.arange(weights.shape[axis]) + 0.5
+            outside = (at < low) | (at > high)
+            weights[(slice(None),) * axis + (outside,)] = 0
+        if weights.sum() > 0:
+            for axis in (0, 1):
+                at = np.arange(weights.shape[axis]) + 0.5
+                centre = weights.sum(1 - axis) @ at / weights.sum()
+                offsets[t, axis] = centre - found[0][2 * axis : 2 * axis + 2].mean()
+    return offsets
+
+
+def object_alone(
+    observations: np.ndarray, boxes: Sequence[Mapping], name: str, **options
+) -> SaliencyMaps:
+    """Return the maps of an imaginary network whose answer is the pixels of one object.
+
+    They show how a map looks that is about nothing else: its spot is as wide as the mask, and its
+    centre moves inwards if the object stands near an edge.
+
+    Args:
+        observations: `[T, C, H, W]`, in [0, 1].
+        boxes: T dicts of boxes in observation pixels.
+        name: of the object; a step without it gets a map of zeros.
+        **options: of `perturbation_saliency`.
+    """
+    parts = []
+    for observation, moment in zip(observations, boxes, strict=True):
+        covers, _ = _regions({name: _checked(name, moment.get(name, ()))}, observation.shape[1:], 0)
+        inside = torch.from_numpy((covers[0] > 0).astype(np.float32))
+
+        def network(image, memory, inside=inside):
+            return (image * inside).flatten(1), None, memory
+
+        parts.append(perturbation_saliency(network, observation, **options))
+    return SaliencyMaps(
+        np.stack([part.actor for part in parts]),
+        None,
+        np.stack([part.actor_grid for part in parts]),
+        None,
+    )
+
+
+def episode_means(values: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """Average `[n]` values within each episode, NaN left out: `[E]`, NaN if an episode has none."""
+    rows = [values[(episode == number) & np.isfinite(values)] for number in np.unique(episode)]
+    return np.array([row.mean() if row.size else np.nan for row in rows])
+
+
+def correlation(values: np.ndarray, others: np.ndarray) -> float:
+    """Return Pearson's correlation of two arrays of one shape; NaN if one of them is constant."""
+    if not (np.ptp(values) and np.ptp(others)):
+        return float("nan")
+    return float(np.corrcoef(np.ravel(values), np.ravel(others))[0, 1])

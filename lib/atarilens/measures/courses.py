@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from atarilens.measures.intervals import mean_interval
+
 
 def around_events(
     values: np.ndarray, events: np.ndarray, episode: np.ndarray, window: int
@@ -29,3 +31,8 @@ def around_events(
             around = inside[:, None] + np.arange(-window, window + 1)
             row[:] = values[around].mean(0) / mean
     return table
+
+
+def course_interval(courses: np.ndarray) -> np.ndarray:
+    """Return the interval of the mean course, `[n, 2]` (low, high), of `[E, n]`; NaN left out."""
+    return np.array([mean_interval(column[np.isfinite(column)]) for column in courses.T])

@@ -19,11 +19,14 @@ class MemorySaliency:
         logits: 1/2 ||change of the action logits||^2, float32, `[T]` or a scalar array.
         probabilities: 1/2 ||change of the action probabilities||^2, likewise, at most 1.
         value: 1/2 (change of the value)^2, likewise; None if the network has no value.
+        variation: total variation of the policy in percentage points, likewise: how much
+            probability moves from some actions to others.
     """
 
     logits: dict[str, np.ndarray]
     probabilities: dict[str, np.ndarray]
     value: dict[str, np.ndarray] | None
+    variation: dict[str, np.ndarray]
 
 
 def memory_saliency(
@@ -85,20 +88,23 @@ def memory_saliency(
         base, *outputs = _outputs(network, observation, states)
     scores: dict[str, list] = {
         part: [
-            None if new is None else 0.5 * (new - old).square().sum(1)
-            for new, old in zip(output, base, strict=True)
+            *(
+                None if new is None else 0.5 * (new - old).square().sum(1)
+                for new, old in zip(output, base, strict=True)
+            ),
+            50 * (output[1] - base[1]).abs().sum(1),
         ]
         for part, output in zip(PARTS[kinds], outputs, strict=True)
     }
-    logits, probabilities, value = (
+    logits, probabilities, value, variation = (
         {
             part: (score[head][0] if single else score[head]).numpy()
             for part, score in scores.items()
             if score[head] is not None
         }
-        for head in range(3)
+        for head in range(4)
     )
-    return MemorySaliency(logits, probabilities, value or None)
+    return MemorySaliency(logits, probabilities, value or None, variation)
 
 
 def _outputs(network, observation, states) -> list[tuple]:

@@ -6,6 +6,17 @@ from atarilens.views.attention import (
     attention_networks_figure,
     attention_screen,
 )
+from atarilens.views.charts import (
+    ROLES,
+    draw_ages,
+    draw_courses,
+    draw_differences,
+    draw_heatmap,
+    draw_slopes,
+    draw_strips,
+    name_lines,
+    role_colour,
+)
 from atarilens.views.files import (
     gif,
     movie_frames,
@@ -17,12 +28,11 @@ from atarilens.views.files import (
 )
 from atarilens.views.galleries import GalleryRow, gallery_figure, grey_pictures
 from atarilens.views.layouts import (
+    Plot,
     attention_figure,
     curves_figure,
-    learning_figure,
-    memory_figure,
+    page,
     screens_figure,
-    variants_figure,
 )
 from atarilens.views.screens import (
     Panel,
@@ -34,8 +44,10 @@ from atarilens.views.screens import (
 )
 
 __all__ = [
+    "ROLES",
     "GalleryRow",
     "Panel",
+    "Plot",
     "attention_figure",
     "attention_film",
     "attention_input",
@@ -44,20 +56,26 @@ __all__ = [
     "common_gain",
     "curves_figure",
     "describe_gain",
+    "draw_ages",
+    "draw_courses",
+    "draw_differences",
+    "draw_heatmap",
+    "draw_slopes",
+    "draw_strips",
     "enlarge",
     "gallery_figure",
     "gif",
     "grey_pictures",
-    "learning_figure",
-    "memory_figure",
     "motion_arrow",
     "movie_frames",
+    "name_lines",
     "output_folder",
     "overlay",
+    "page",
     "provenance",
     "publish",
+    "role_colour",
     "save_figure",
     "save_movie",
     "screens_figure",
-    "variants_figure",
 ]

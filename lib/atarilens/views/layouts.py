@@ -7,6 +7,7 @@ Nothing is styled at import; nothing is computed here but positions.
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import cycle
 
 import matplotlib as mpl
@@ -16,14 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
 
-from atarilens.views.screens import Panel, enlarge
+from atarilens.views.screens import ACTOR, CRITIC, Panel, enlarge
 
 WIDTH = 8.0  # inches
 DPI = 180
 LETTERS = 132  # of 8 points that fit into the width
 LEGEND = 104  # of 9 points, above an axes; a wider one would make the axes narrower
+TITLE = 72  # of 13 points
+HEAD_COLOURS = {"actor": ACTOR, "critic": CRITIC}
 WIDE_LEGEND = 112  # above an axes that has words at its right
-ACTOR_COLOUR, CRITIC_COLOUR, BOTH_COLOUR = "#1414ff", "#ff1414", "#ff14ff"
 PALETTE = sns.color_palette("colorblind")
 # Of conditions and objects below screens, where blue, red and magenta are taken by the heads:
 # teal, ochre, grey, brown, pale teal, cream; apart for colour-blind eyes, too.
@@ -63,14 +65,115 @@ def new_figure(height: float, caption: str) -> Figure:
 
 
 def colour_legend(figure: Figure | SubFigure, critic: bool = True) -> None:
-    """Say on the figure which colour is which head."""
-    handles = [Patch(color=ACTOR_COLOUR, label="blue = actor (what it would do)")]
+    """Name the colour of each head above the figure."""
+    handles = [Patch(color=ACTOR, label="blue = actor (what it would do)")]
     if critic:
         handles += [
-            Patch(color=CRITIC_COLOUR, label="red = critic (what it expects)"),
-            Patch(color=BOTH_COLOUR, label="magenta = both"),
+            Patch(color=CRITIC, label="orange-red = critic (what it expects)"),
+            Patch(facecolor="white", edgecolor="0.6", label="white = both"),
         ]
     figure.legend(handles=handles, loc="outside upper left", ncols=3, handlelength=1.1)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A place for a chart in a row of a page.
+
+    height: inches, if the row has no panel. width: in widths of a panel.
+    """
+
+    height: float = 2.4
+    width: float = 1.0
+
+
+def page(
+    title: str,
+    rows: Sequence[Sequence[Panel | Plot]],
+    *,
+    note: str = "",
+    heads: Sequence[str] = ("actor", "critic"),
+    tallest: float = 3.6,
+) -> tuple[Figure, list[Axes]]:
+    """Lay out a figure: its finding as the title, then rows of screens and charts.
+
+    Args:
+        title: the finding, in one or two lines.
+        rows: what stands side by side; a row's panels share its width equally.
+        note: a short line at the bottom, for example what n is.
+        heads: which heads the maps show, for the legend; none leaves it out.
+        tallest: inches that a screen may be high.
+
+    Returns:
+        The figure, and the axes of its plots in reading order.
+    """
+    with house_style():
+        sizes = [_row_size(row, tallest) for row in rows]
+        lines = textwrap.wrap(title, TITLE)
+        head = 0.24 * len(lines) + 0.1 + 0.26 * bool(heads)
+        height = head + sum(sizes) + 0.22 * bool(note)
+        figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+        down = 0.24 * len(lines) + 0.08
+        style = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold"}
+        figure.text(0.012, 1 - 0.06 / height, "\n".join(lines), linespacing=1.15, **style)
+        handles = [Patch(color=HEAD_COLOURS[name], label=name) for name in heads]
+        if len(heads) > 1:
+            handles.append(Patch(facecolor="white", edgecolor="0.6", label="both"))
+        if heads:
+            place = {"loc": "upper left", "bbox_to_anchor": (0.004, 1 - (down - 0.02) / height)}
+            figure.legend(handles=handles, ncols=3, handlelength=1.1, **place)
+        if note:
+            figure.text(0.012, 0.05 / height, note, ha="left", va="bottom", fontsize=9, color="0.3")
+        blocks = _blocks(rows)
+        heights = [sum(sizes[k] for k in block) for block in blocks]
+        style = {"height_ratios": heights, "squeeze": False}
+        parts = figure.subfigures(len(blocks), 1, **style)[:, 0]
+        drawn = []
+        for part, block in zip(parts, blocks, strict=True):
+            cells = rows[block[0]]
+            widths = [cell.width if isinstance(cell, Plot) else 1 for cell in cells]
+            ratios = {"width_ratios": widths, "height_ratios": [sizes[k] for k in block]}
+            grid = part.subplots(len(block), len(cells), squeeze=False, **ratios)
+            for k, line in zip(block, grid, strict=True):
+                for axes, cell in zip(line, rows[k], strict=True):
+                    if isinstance(cell, Panel):
+                        draw_panel(axes, cell)
+                    else:
+                        drawn.append(axes)
+        bottom = 0.22 * bool(note) / height
+        rect = (0, bottom, 1, 1 - head / height - bottom)
+        figure.set_layout_engine("constrained", rect=rect, w_pad=0.05, h_pad=0.05)
+    return figure, drawn
+
+
+def _blocks(rows: Sequence[Sequence[Panel | Plot]]) -> list[list[int]]:
+    """Join neighbouring rows of equally many charts, so that their axes are aligned."""
+    blocks: list[list[int]] = []
+    for k, row in enumerate(rows):
+        charts = all(isinstance(cell, Plot) for cell in row)
+        before = rows[blocks[-1][0]] if blocks else []
+        alike = len(before) == len(row) and all(isinstance(cell, Plot) for cell in before)
+        if charts and alike:
+            blocks[-1].append(k)
+        else:
+            blocks.append([k])
+    return blocks
+
+
+def _row_size(row: Sequence[Panel | Plot], tallest: float) -> float:
+    """Return the inches that a row is high: its screens' proportions, and their words."""
+    panels = [cell for cell in row if isinstance(cell, Panel)]
+    if not panels:
+        return max(cell.height for cell in row)
+    share = (WIDTH - 0.2) / sum(getattr(cell, "width", 1) for cell in row)
+    height = max(_proportion(panel) for panel in panels) * share
+    notes = max(len(panel.note.splitlines()) for panel in panels)
+    return min(height, tallest) + 0.1 + 0.22 * any(panel.title for panel in panels) + 0.18 * notes
+
+
+def _proportion(panel: Panel) -> float:
+    """Return height over width of what a panel shows."""
+    top, bottom, left, right = panel.view or (0, panel.image.shape[0], 0, panel.image.shape[1])
+    return (bottom - top) / (right - left)
 
 
 def legend_above(axes: Axes, handles: Sequence = (), letters: int = LEGEND) -> None:
@@ -93,7 +196,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     height, width = panel.image.shape[:2]
     # Screen pixels stay sharp whatever the size of the panel: enlarged first, then averaged down.
     axes.imshow(enlarge(panel.image, 4), extent=(0, width, height, 0), interpolation="antialiased")
-    axes.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))
+    top, bottom, left, right = panel.view or (0, height, 0, width)
+    axes.set(xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set_title(panel.title, pad=3)
@@ -110,7 +214,7 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
         top, bottom, left, right = panel.box
         rounded = "round,pad=2,rounding_size=3"
         outline = FancyBboxPatch((left, top), right - left, bottom - top, boxstyle=rounded)
-        outline.set(fill=False, edgecolor="0.75", linewidth=1.3)
+        outline.set(fill=False, edgecolor="white", linewidth=1.4)
         axes.add_patch(outline)
 
 
@@ -166,95 +270,6 @@ def screens_figure(
     """Draw rows of screens, each under its heading, with the legend of the colours above."""
     with house_style():
         return lay_out(rows, (), caption, headings, critic)[0]
-
-
-def learning_figure(
-    panels: Sequence[Panel],
-    curves: Mapping[str, np.ndarray],
-    *,
-    axis_label: str,
-    tick_labels: Sequence[str],
-    caption: str,
-    references: Mapping[str, float] | None = None,
-    reference_label: str = "",
-    chance: float | None = 0.0,
-) -> Figure:
-    """Draw one screen through K checkpoints and, under each of them, what it attends to.
-
-    Args:
-        panels: K panels of the same screen, from the untrained network to the last checkpoint.
-        curves: object -> `[K, 3]` float: mean, lower and upper end of its interval.
-        axis_label: what the curves measure.
-        tick_labels: K names of the checkpoints.
-        caption: what stands below the figure.
-        references: object -> level of a dashed line in the colour of its curve.
-        reference_label: what the dashed lines are, for the legend.
-        chance: where a dashed grey line marks chance; None for measures that have none.
-    """
-    references = references or {}
-    with house_style():
-        figure, (axes,) = lay_out([panels], [2.3], caption)
-        for shift, (name, curve) in enumerate(curves.items()):
-            x = np.arange(len(curve)) + 0.05 * (shift - (len(curves) - 1) / 2)
-            interval = np.abs(curve[:, 1:].T - curve[:, 0])
-            colour = NEUTRAL[shift % len(NEUTRAL)]
-            style = {"marker": "os^Dv"[shift % 5], "color": colour, "capsize": 2.5}
-            axes.errorbar(x, curve[:, 0], yerr=interval, label=name, **style)
-            if name in references:
-                axes.axhline(references[name], color=colour, lw=1.2, ls="--")
-        if chance is not None:
-            axes.axhline(chance, color=CHANCE, lw=1, ls="--")
-        if references:
-            axes.plot([], [], color="0.3", lw=1.2, ls="--", label=f"dashed: {reference_label}")
-        axes.set(ylabel=axis_label, xlim=(-0.5, len(panels) - 0.5))
-        axes.set_xticks(range(len(panels)), tick_labels)
-        legend_above(axes)
-    return figure
-
-
-def memory_figure(
-    curves: Mapping[str, np.ndarray],
-    hits: np.ndarray,
-    averages: Mapping[str, Mapping[str, np.ndarray]],
-    *,
-    event: str,
-    caption: str,
-) -> Figure:
-    """Draw how much the memory matters through time, and averaged around events.
-
-    Args:
-        curves: name -> `[T]` saliency of the memory through one stretch of play; each is drawn over
-            its own maximum, as in the paper.
-        hits: `[n]` int, steps of that stretch at which the event happened.
-        averages: measure -> name -> `[S, 4]` float: step relative to the event, mean, lower and
-            upper end of the interval, over the mean of all steps. A plot for each measure.
-        event: words for the event, for example "paddle hits ball".
-        caption: what stands below the figure.
-    """
-    with house_style():
-        figure, (above, *below) = lay_out((), [2.0, *(2.0 for _ in averages)], caption)
-        colours = [ACTOR_COLOUR, *PALETTE[1:]]
-        for colour, (name, curve) in zip(colours, curves.items(), strict=False):
-            above.plot(curve / max(curve.max(), 1e-30), color=colour, lw=1.3, label=name)
-        arrow = {"arrowstyle": "-|>", "color": EVENT, "lw": 1.5, "mutation_scale": 9}
-        arrow |= {"shrinkA": 0, "shrinkB": 0}
-        for hit in hits:
-            above.annotate("", xy=(hit, -0.02), xytext=(hit, -0.2), arrowprops=arrow)
-        above.set(xlabel="agent step", ylabel="memory saliency / max", ylim=(-0.22, 1.05))
-        above.set(xlim=(0, max(len(c) for c in curves.values()) - 1))
-        above.plot([], [], color=EVENT, marker="^", ls="", label=f"red arrow = {event}")
-        legend_above(above)
-        for axes, (measure, tables) in zip(below, averages.items(), strict=True):
-            for colour, (name, table) in zip(PALETTE, tables.items(), strict=False):
-                steps, mean, low, high = table.T
-                axes.plot(steps, mean, color=colour, label=name)
-                axes.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
-            axes.axhline(1, color=CHANCE, lw=1, ls="--")
-            axes.axvline(0, color=EVENT, lw=1)
-            axes.set(ylabel=f"{measure}\n/ mean of episode", xlabel=f"agent steps from: {event}")
-            axes.margins(x=0)
-        legend_above(below[0])
-    return figure
 
 
 def attention_figure(
@@ -320,76 +335,47 @@ def draw_bars(
     legend_above(axes, handles=[Patch(color=c, label=name) for c, name in shown])
 
 
-def variants_figure(
-    panels: Sequence[Panel],
-    correlations: Mapping[str, np.ndarray],
-    means: Mapping[str, Sequence[float]],
-    *,
-    caption: str,
-) -> Figure:
-    """Draw one screen under several arithmetics and how far each map agrees with the first.
-
-    Args:
-        panels: the same screen, first as corrected.
-        correlations: variant -> `[n]` correlation with the corrected map, one per screen compared.
-        means: variant -> (mean over episodes, low, high).
-        caption: what stands below the figure.
-    """
-    with house_style():
-        figure, (axes,) = lay_out([panels], [0.6 + 0.33 * len(correlations)], caption)
-        for i, (name, values) in enumerate(correlations.items()):
-            rows = i + np.linspace(-0.22, 0.22, len(values))
-            axes.plot(np.sort(values), rows, ".", color=NEUTRAL[0], ms=4, alpha=0.5)
-            mean, low, high = means[name]
-            axes.plot([low, high], [i, i], color=NEUTRAL[3], lw=2, zorder=2)
-            axes.plot(mean, i, "D", color=NEUTRAL[1], ms=6, mec=NEUTRAL[3], zorder=3)
-        axes.set_yticks(range(len(correlations)), list(correlations))
-        axes.invert_yaxis()
-        axes.grid(False, axis="y")
-        axes.set_xlabel("correlation (dots: screens; diamonds: mean over episodes, 95 % interval)")
-        axes.axvline(1, color=CHANCE, lw=1, ls="--")
-    return figure
-
-
 def curves_figure(
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     scores: Mapping[str, Sequence[float]],
     *,
+    title: str,
     x_label: str,
     y_label: str,
     levels: Mapping[str, float],
-    caption: str,
+    note: str = "",
 ) -> Figure:
     """Draw training curves, the measured scores of the shipped checkpoints and named levels.
 
     Args:
         curves: run -> (training steps `[n]`, training score `[n]`).
-        scores: agent -> (training steps, mean score, low, high), measured apart from training; in
-            the colour of its run, where a run has its name.
+        scores: agent -> (training steps, mean score, low, high), measured apart from training. If
+            a run has the agent's name, the score has the colour of that run.
+        title: the finding.
         x_label: unit of the steps.
         y_label: unit of the scores.
         levels: name -> score of a horizontal line, for example a random player's.
-        caption: what stands below the figure.
+        note: a short line below the figure.
     """
     with house_style():
-        figure, (axes,) = lay_out((), [3.4], caption)
+        figure, (axes,) = page(title, [[Plot(3.6)]], note=note, heads=())
         colours = dict(zip(curves, cycle(PALETTE)))
         for run, (steps, score) in curves.items():
             # The measured score of a run tells the colour: the line needs no entry of its own then.
             label = None if run in scores else f"{run}, in training"
-            axes.plot(steps, score, color=colours[run], lw=1.4, label=label)
+            axes.plot(steps, score, color=colours[run], lw=1.6, label=label)
         for marker, (agent, (steps, mean, low, high)) in zip(cycle("o^sDvPX*"), scores.items()):
             colour = colours.get(agent, "0.15")
-            style = {"fmt": marker, "color": colour, "ms": 5, "capsize": 2.5, "zorder": 3}
+            style = {"fmt": marker, "color": colour, "ms": 6, "capsize": 2.5, "zorder": 3}
             error = [[mean - low], [high - mean]]
             axes.errorbar(steps, mean, error, label=f"{agent}: {mean:.1f}", **style)
         for name, level in levels.items():
             axes.axhline(level, color=CHANCE, lw=1, ls="--")
             place = {"xycoords": ("axes fraction", "data"), "ha": "left", "va": "center"}
-            axes.annotate(name, (1.01, level), size=8, **place)
+            axes.annotate(name, (1.01, level), size=9, **place)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.margins(x=0.04)
         if any(run in scores for run in curves):
-            axes.plot([], [], color="0.15", lw=1.4, label="in training")
+            axes.plot([], [], color="0.15", lw=1.6, label="in training")
         legend_above(axes, letters=WIDE_LEGEND)
     return figure

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-BLUE, RED = 2, 0  # colour channel of each head: actor blue, critic red, as in the paper
+ACTOR, CRITIC = "#2e89ff", "#ff5e24"  # told apart on black, on grey, and by colour-blind readers
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+HEADS = np.array([[46, 137, 255], [255, 94, 36]], np.float32)  # the same, as RGB
+DIMMED = 0.6  # of a screen's brightness is left under a map
 GREY_LEVELS = 255.0
 
 
@@ -18,7 +21,8 @@ class Panel:
     title: the line above it; note: the small line below it.
     arrow: (start, end) of a white arrow, for example along the ball's motion.
     circle: (row, column, radius) of a white circle, for example round a target.
-    box: (top, bottom, left, right), half-open, of a grey rounded outline, for example the hint.
+    box: (top, bottom, left, right), half-open, of a white rounded outline, for example the hint.
+    view: (top, bottom, left, right), half-open, the part of the image that is shown; None: all.
     """
 
     image: np.ndarray
@@ -27,12 +31,13 @@ class Panel:
     arrow: tuple[tuple[float, float], tuple[float, float]] | None = None
     circle: tuple[float, float, float] | None = None
     box: tuple[float, float, float, float] | None = None
+    view: tuple[float, float, float, float] | None = None
 
 
 def heads(maps) -> list[tuple[int, np.ndarray]]:
-    """Pair each head's colour channel with its map; a head that the network lacks is left out."""
-    both = ((BLUE, maps.actor), (RED, maps.critic))
-    return [(channel, np.asarray(m, np.float32)) for channel, m in both if m is not None]
+    """Pair each head's number (0 actor, 1 critic) with its map; leave out a head that is None."""
+    both = enumerate((maps.actor, maps.critic))
+    return [(head, np.asarray(m, np.float32)) for head, m in both if m is not None]
 
 
 def overlay(
@@ -40,11 +45,13 @@ def overlay(
     maps,
     region: Sequence[int],
     gain: float | Sequence[float],
+    *,
+    palette: str = "clear",
 ) -> np.ndarray:
-    """Add the actor's saliency to the blue and the critic's to the red of a game screen.
+    """Draw the actor's saliency in blue and the critic's in orange-red over a game screen.
 
-    The added grey levels are `gain * map`, linear and clipped at 255 with the screen below them, so
-    brightness can be compared between pictures of one gain. Where both heads agree it is magenta.
+    The strength of a colour is `gain * map / 255`, linear and clipped at 1, so brightness can be
+    compared between pictures of one gain. Places where both heads are bright become white.
 
     Args:
         screen: `[210, 160, 3]` uint8, what the agent was shown. Not modified.
@@ -52,12 +59,14 @@ def overlay(
         region: (top, bottom, left, right), the part of the screen that the maps cover.
         gain: grey levels per unit of saliency, one number or one for (actor, critic), whose
             units differ (squared logits, squared value).
+        palette: "clear" draws over the screen in dimmed grey; "paper" adds pure blue and red to
+            the coloured screen, as the paper's pictures do, and magenta is both.
 
     Returns:
-        `[210, 160, 3]` uint8. Outside of `region` it is the screen, unchanged.
+        `[210, 160, 3]` uint8.
 
     Raises:
-        ValueError: if the screen is not uint8 RGB or a map is not `[H, W]`.
+        ValueError: if the screen is not uint8 RGB, a map is not `[H, W]`, or the palette unknown.
 
     Reference:
         Greydanus et al. (2018), arXiv:1711.00138; their code's `saliency_on_atari_frame`.
@@ -69,15 +78,24 @@ def overlay(
         raise ValueError(
             f"screen must be uint8 [210, 160, 3], received {screen.dtype} {list(screen.shape)}"
         )
+    if palette not in ("clear", "paper"):
+        raise ValueError(f"palette is {palette!r}, expected 'clear' or 'paper'")
     top, bottom, left, right = region
-    gains = dict(zip((BLUE, RED), np.broadcast_to(gain, 2), strict=True))
-    image = screen.astype(np.float32)
-    for channel, saliency in heads(maps):
+    gains, strength = np.broadcast_to(gain, 2), np.zeros((2, *screen.shape[:2]), np.float32)
+    for head, saliency in heads(maps):
         if saliency.ndim != 2:
             raise ValueError(f"a map must be [H, W], received {list(saliency.shape)}")
         # Bilinear between pixel centres: a map pixel lights the screen pixels it was made of.
         resized = Image.fromarray(saliency).resize((right - left, bottom - top), Image.BILINEAR)
-        image[top:bottom, left:right, channel] += gains[channel] * np.asarray(resized)
+        strength[head, top:bottom, left:right] = gains[head] * np.asarray(resized)
+    image = screen.astype(np.float32)
+    if palette == "paper":
+        image[..., 2] += strength[0]
+        image[..., 0] += strength[1]
+    else:
+        strength = np.clip(strength / GREY_LEVELS, 0, 1)
+        grey = DIMMED * (image @ LUMA) * (1 - strength.max(0))
+        image = grey[..., None] + np.moveaxis(strength, 0, -1) @ HEADS
     return np.clip(np.rint(image), 0, GREY_LEVELS).astype(np.uint8)
 
 
@@ -95,10 +113,10 @@ def common_gain(
         Gains of (actor, critic) in grey levels per unit of saliency; 0 where a head is absent or
         its maps are zero.
     """
-    pooled: dict[int, list[np.ndarray]] = {BLUE: [], RED: []}
+    pooled: dict[int, list[np.ndarray]] = {0: [], 1: []}
     for maps in all_maps:
-        for channel, saliency in heads(maps):
-            pooled[channel].append(saliency.ravel())
+        for head, saliency in heads(maps):
+            pooled[head].append(saliency.ravel())
     levels = [
         np.quantile(np.concatenate(values), quantile) if values else 0.0
         for values in pooled.values()
@@ -110,8 +128,8 @@ def describe_gain(gain: float | Sequence[float]) -> str:
     """Say a gain in words for a caption."""
     values = np.broadcast_to(gain, 2)
     actor, critic = (f"{g:,.0f}" if 100 <= g < 1e6 else f"{g:.3g}" for g in values)
-    text = f"Gain: {actor} grey levels per squared logit (blue)"
-    return text + (f", {critic} per squared value (red)." if critic != "0" else ".")
+    text = f"Gain: {actor} grey levels per squared logit (actor)"
+    return text + (f", {critic} per squared value (critic)." if critic != "0" else ".")
 
 
 def motion_arrow(boxes: np.ndarray, later: np.ndarray, length: float = 26.0):

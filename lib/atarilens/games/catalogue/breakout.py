@@ -98,6 +98,55 @@ def paddle_hits(ram: np.ndarray, episode: np.ndarray) -> np.ndarray:
     return turns[ball_y[turns] > LOWER_HALF]
 
 
+def column_opened(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """Find the first step of each episode at which a whole column of the wall is gone.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        rewards: not read.
+        episode: `[T]` int.
+
+    Returns:
+        `[n]` int, at most one step per episode; the column still stood at the step before.
+    """
+    gone = ~bricks(ram).any(1)
+    opened = (gone[1:] & ~gone[:-1]).any(1) & (episode[1:] == episode[:-1])
+    steps = np.flatnonzero(opened) + 1
+    _, first = np.unique(np.asarray(episode)[steps], return_index=True)
+    return steps[first]
+
+
+def opening_column(ram: np.ndarray, t: int, end: int) -> np.ndarray:
+    """Return the box `[1, 4]` of the column that opens at step `end`; it never moves.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        t: not read.
+        end: of `column_opened`.
+    """
+    before, after = bricks(ram[[end - 1, end]]).any(1)
+    return _column_boxes(np.flatnonzero(before & ~after)[:1])
+
+
+def closed_columns(ram: np.ndarray, t: int, end: int, last: int) -> np.ndarray:
+    """Return the boxes `[n, 4]` of the columns that still stand at step `last`.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        t: not read.
+        end: not read.
+        last: step, for example the last of the episode.
+    """
+    return _column_boxes(np.flatnonzero(bricks(ram[last]).any(0)))
+
+
+def _column_boxes(columns: np.ndarray) -> np.ndarray:
+    left = FIELD[0] + BRICK_WIDTH * columns.astype(np.float64)
+    top, bottom = BRICK_TOP, BRICK_TOP + 6 * BRICK_HEIGHT
+    edges = [np.full_like(left, top), np.full_like(left, bottom), left, left + BRICK_WIDTH]
+    return np.stack(edges, 1)
+
+
 def never_without_bricks(ram: np.ndarray) -> tuple[dict[int, int], int]:
     """Let the wall come back for ever (BreakoutInfinite).
 
@@ -267,6 +316,9 @@ BREAKOUT = Game(
         "tunnel": Event(
             "first ball above the bricks",
             at_once(lambda ram, rewards, episode: first_ball_above_bricks(ram, episode)),
+        ),
+        "column_opened": Event(
+            "a column opens", at_once(column_opened), opening_column, closed_columns
         ),
         "paddle_hit": Event(
             "paddle hits ball", at_once(lambda ram, rewards, episode: paddle_hits(ram, episode))

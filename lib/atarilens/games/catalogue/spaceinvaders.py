@@ -264,6 +264,21 @@ CHANGES = {
     ),
 }
 
+
+def row_mates(ram: np.ndarray, t: int, impact: int, last: int) -> np.ndarray:
+    """Return the boxes `[n, 4]` at step t of the other aliens in the row of the target.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        t: as for `target`.
+        impact: of `Shots`.
+        last: not read.
+    """
+    struck, found = target(ram, t, impact), np.array(boxes(ram[t])["aliens"], np.float64)
+    found = found.reshape(-1, 4)
+    return found[(found[:, 0] == struck[0, 0]) & (found[:, 2] != struck[0, 2])]
+
+
 SPACE_INVADERS = Game(
     "spaceinvaders",
     "Space Invaders",
@@ -291,11 +306,13 @@ SPACE_INVADERS = Game(
             "shot at an alien that moved before the impact",
             lambda ram, rewards, episode: Occurrences(*aimed_shots(ram, rewards, episode)),
             target,
+            row_mates,
         ),
         "alien_hit": Event(
             "shot hits alien",
             lambda ram, rewards, episode: Occurrences(*hits_on_aliens(ram, rewards, episode)),
             target,
+            row_mates,
         ),
     },
     decisive="aimed_shot",
