@@ -4,10 +4,10 @@ from atarilens.measures.attention import (
     ObjectAttention,
     attention_by_object,
     by_episode,
-    explained_share,
     centres_near,
     correlation,
     episode_means,
+    explained_share,
     object_alone,
 )
 from atarilens.measures.change_points import ChangePoint, change_point
