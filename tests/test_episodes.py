@@ -3,8 +3,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from atarilens.games.events import event, find_events
 from atarilens.games.objects import boxes_at
-from atarilens.measures.attention import by_episode
+from atarilens.measures.attention import (
+    by_episode,
+    centres_near,
+    correlation,
+    episode_means,
+    object_alone,
+)
 from atarilens.measures.controls import (
     apart,
     different_episodes,
@@ -12,7 +19,7 @@ from atarilens.measures.controls import (
     other_times,
     spread_steps,
 )
-from atarilens.measures.courses import around_events
+from atarilens.measures.courses import around_events, course_interval
 from atarilens.measures.intervals import intervals
 from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
 
@@ -140,3 +147,70 @@ def test_copies_of_a_game_are_one_game():
 def test_intervals_leave_out_episodes_without_the_object():
     table = {"agent": {"ball": np.array([1.0, np.nan, 3.0])}}
     assert intervals(table, lambda v: (v.min(), v.max())) == {"agent": {"ball": (1, 3)}}
+
+
+def test_the_centre_of_a_map_is_measured_near_the_object_alone():
+    maps = np.zeros((3, 80, 80))
+    maps[0, 30, 40] = maps[0, 32, 40] = 2  # centre (31.5, 40.5), px centres lie at + 0.5
+    maps[0, 5, 5] = 100  # far away: not counted
+    maps[1, 30, 40] = 1
+    box = np.array([[34.0, 36, 40, 43]])
+    boxes = [{"ship": box}, {"ship": np.zeros((0, 4))}, {"ship": box}]
+    offsets = centres_near(maps, boxes, "ship", reach=10)
+    np.testing.assert_allclose(offsets[0], [31.5 - 35, 40.5 - 41.5])
+    assert np.isnan(offsets[1:]).all()  # no ship; no saliency
+
+
+def test_the_map_of_an_object_alone_has_its_centre_on_it_and_inwards_at_an_edge():
+    observation = np.zeros((2, 1, 80, 80), np.float32)
+    observation[0, 0, 40:42, 40:42] = 1
+    observation[1, 0, 76:80, 40:42] = 1
+    observation[:, 0, 10:14, 10:14] = 1  # another object, which must not count
+    boxes = [{"ship": np.array([[40.0, 42, 40, 42]])}, {"ship": np.array([[76.0, 80, 40, 42]])}]
+    maps = object_alone(observation, boxes, "ship")
+    inside, edge = centres_near(maps.actor, boxes, "ship")
+    assert np.abs(inside).max() < 1
+    assert edge[0] < -1
+    assert maps.actor[:, :20, :20].max() < 1e-6 * maps.actor.max()
+    assert object_alone(observation[:1], [{}], "ship").actor.max() == 0
+
+
+def test_means_of_episodes_and_correlations_leave_out_what_is_not_there():
+    values = np.array([1.0, 3, np.nan, np.nan])
+    means = episode_means(values, np.array([0, 0, 0, 5]))
+    np.testing.assert_array_equal(means, [2, np.nan])
+    assert correlation(np.arange(4), 3 - np.arange(4)) == pytest.approx(-1)
+    assert np.isnan(correlation(np.arange(4), np.ones(4)))
+
+
+def test_the_interval_of_a_course_is_that_of_each_column():
+    table = np.array([[1.0, 5, np.nan], [2, 5, 1], [3, 5, 3]])
+    low, high = course_interval(table).T
+    np.testing.assert_allclose(low[:2], [2 - 2.48414, 5], atol=1e-4)
+    np.testing.assert_allclose((low + high)[2], 4)
+
+
+def test_breakouts_opening_column_is_the_one_that_has_just_lost_its_last_brick():
+    """Column 9 of the wall: part 2 of each row, bits 4 and 5."""
+    ram = np.zeros((6, 128), np.uint8)
+    ram[:, :36] = 255
+    ram[3:, 12:18] &= 0xFF ^ 0x30
+    ram[2, 12:17] &= 0xFF ^ 0x30  # one brick of the column is left
+    episode = np.zeros(6, int)
+    found = find_events("breakout", "column_opened", ram, np.zeros(6), episode)
+    assert found.end.tolist() == [3]
+    rule = event("breakout", "column_opened")
+    assert rule.target(ram, 0, 3).tolist() == [[57, 93, 8 + 8 * 9, 16 + 8 * 9]]
+    closed = rule.alike(ram, 0, 3, 5)
+    assert len(closed) == 17
+    assert 80 not in closed[:, 2]
+
+
+def test_the_row_mates_of_an_alien_are_the_living_ones_of_its_row():
+    ram = np.zeros((2, 128), np.uint8)
+    ram[:, 18:24] = 0b111111
+    ram[:, 26], ram[1, 23] = 20, 0b111101  # alien (0, 1) dies after step 0
+    rule = event("spaceinvaders", "alien_hit")
+    mates = rule.alike(ram, 0, 0, 1)
+    assert mates[:, 2].tolist() == [19, 51, 67, 83, 99]
+    assert len(set(mates[:, 0])) == 1

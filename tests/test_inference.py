@@ -3,7 +3,7 @@ import pytest
 
 from atarilens.agents import load_agent
 from atarilens.play.inference import seen_by
-from atarilens.play.rollouts import replay, rollout
+from atarilens.play.rollouts import games_of, open_games, replay, rollout
 from atarilens.play.trajectories import save_replay
 
 SEEN = ("observations", "memory", "action_logits", "values")
@@ -49,3 +49,17 @@ def test_an_agent_of_another_game_cannot_read_it():
     message = "agent 'untrained-breakout' plays breakout, the trajectory pong"
     with pytest.raises(ValueError, match=message):
         seen_by(trajectory, load_agent("untrained-breakout"))
+
+
+def test_games_are_opened_with_their_control_in_one_call(tmp_path):
+    agent, control, trajectory, seen = open_games("untrained-pong", seed=3, max_steps=20)
+    assert control.name == "untrained-pong"
+    assert len(trajectory) == 20
+    assert seen.frames is trajectory.frames
+    path = save_replay(trajectory, tmp_path / "play.npz")
+    again = games_of(agent, str(path))
+    np.testing.assert_array_equal(again.actions, trajectory.actions)
+    observation, memory = trajectory.decision([3, 7])
+    np.testing.assert_array_equal(observation, trajectory.observations[[3, 7]])
+    np.testing.assert_array_equal(memory, trajectory.memory[[3, 7]])
+    assert repr(trajectory) == "<Trajectory of untrained-pong: 20 steps of pong, 1 episode>"

@@ -36,6 +36,7 @@ def test_linear_agent_has_its_closed_form():
         assert scores.logits[part] == pytest.approx(0.5 * (change**2).sum(), rel=1e-4)
         moved = softmax(logits + change) - softmax(logits)
         assert scores.probabilities[part] == pytest.approx(0.5 * (moved**2).sum(), rel=1e-3)
+        assert scores.variation[part] == pytest.approx(50 * np.abs(moved).sum(), rel=1e-3)
     assert scores.value["h"] == pytest.approx(0.5 * (0.1 * memory[0].sum()) ** 2, rel=1e-3)
     assert scores.value["c"] == 0
 
