@@ -262,7 +262,7 @@ def screen_note_html(
     whose = "" if list(onlookers) == [player] else f"Maps of {names}{right}. "
     return (
         f'<div class="al-note">{whose}<i class="al-actor"></i>blue: matters to the actor'
-        f'<i class="al-critic"></i>red: matters to the critic; '
+        f'<i class="al-critic"></i>orange: matters to the critic; '
         f"{full_brightness(gain, knobs)}{left}</div>"
     )
 
