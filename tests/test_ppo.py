@@ -1,5 +1,6 @@
 """Recurrent PPO: formulas by hand, and runs that survive being killed."""
 
+import copy
 import csv
 import json
 import re
@@ -8,22 +9,29 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from atarilens.agents import agent_from_module, load_agent, save_agent
 from atarilens.agents.networks import RecurrentActorCritic, initialise
 from atarilens.agents.preprocessing import area84, preprocessing
+from atarilens.agents.registry import build_network
 from atarilens.games.emulators import EnvironmentSettings, ObservationEnv, make_env
+from atarilens.play import rollout as rollout_of_agent
+from compendium.shipping import checkpoint_agent
 from compendium.training.emulators import Emulators, grey84
 from compendium.training.ppo import (
+    A2C,
     PPOSettings,
     _collect,
     _update,
     advantages,
     cut,
+    decide,
     sample,
     train,
     unroll,
@@ -107,6 +115,75 @@ def test_an_update_favours_what_turned_out_well():
     assert logits.softmax(-1)[..., 1].mean() > 0.26
     assert (value - 1).abs().mean() < (rollout["values"] - 1).abs().mean()
     assert statistics["approximate_kl"] >= 0
+
+
+def test_an_update_of_a2c_equals_a_plain_one():
+    """A feed-forward network's: the policy gradient with baseline, in float32, a step at a time."""
+    network = initialise(build_network("nature", 6, hidden_units=16), 0)
+    plain = copy.deepcopy(network)
+    network.to(memory_format=torch.channels_last)
+    settings = PPOSettings(num_envs=4, rollout_steps=2, network="nature", **A2C)
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, 4)
+    observations = torch.randint(0, 256, (*shape, 4, 84, 84), generator=generator)
+    rollout = {
+        "observations": observations.to(torch.uint8),
+        "starts": torch.zeros(shape, dtype=torch.bool),
+        "actions": torch.randint(0, 6, shape, generator=generator),
+        "advantages": torch.randn(shape, generator=generator),
+        "returns": torch.randn(shape, generator=generator),
+        "memory": torch.zeros(8, 0, 0),
+    }
+    with torch.no_grad():
+        logits, rollout["values"], _ = decide(
+            network, rollout["observations"], rollout["memory"], rollout["starts"]
+        )
+    log_probs = logits.log_softmax(-1)
+    rollout["log_probs"] = log_probs.gather(2, rollout["actions"][..., None])[..., 0]
+    unclipped = replace(settings, max_grad_norm=1e9)
+    _update(network, torch.optim.SGD(network.parameters(), 0.1), rollout, unclipped, generator)
+    losses = []
+    for t in range(2):
+        for b in range(4):
+            observation = rollout["observations"][t, b][None].float() / 255
+            logits, value, _ = plain(observation, torch.zeros(1, 0, 0))
+            log_probs = logits[0].log_softmax(0)
+            entropy = -(log_probs.exp() * log_probs).sum()
+            gain = rollout["advantages"][t, b] * log_probs[rollout["actions"][t, b]]
+            error = (value[0] - rollout["returns"][t, b]) ** 2
+            losses.append(-gain + settings.value * 0.5 * error - settings.entropy * entropy)
+    torch.stack(losses).mean().backward()
+    for before, after in zip(plain.parameters(), network.parameters(), strict=True):
+        step = (before - after).detach().flatten()
+        assert F.cosine_similarity(step, before.grad.flatten(), dim=0) > 0.98
+        assert step.norm() == pytest.approx(0.1 * before.grad.norm().item(), rel=0.1)
+
+
+@pytest.mark.parametrize("recipe", [{}, A2C], ids=["ppo", "a2c"])
+def test_a_feed_forward_network_learns_and_goes_on(tmp_path, recipe):
+    settings = {"num_envs": 4, "rollout_steps": 8, "minibatches": 2, "epochs": 2, **recipe}
+    settings |= {"network": "nature", "hidden_units": 16, "calibrated": True}
+    for total in (32, 96):
+        train("pong", tmp_path, PPOSettings(total, **settings), seed=2, progress=False)
+    assert [int(row["step"]) for row in curve(tmp_path)] == [32, 64, 96]
+    agent = checkpoint_agent(tmp_path / "checkpoints" / "000000096.safetensors", "mine")
+    assert (agent.network.architecture, agent.preprocessing.name) == ("nature", "area84-stack4")
+    assert agent.network.linear.out_features == 16
+    trajectory = rollout_of_agent(agent, seed=0, max_steps=4)
+    assert trajectory.observations.shape == (4, 4, 84, 84)
+
+
+def test_networks_that_are_not_trained_here_are_named(tmp_path):
+    for network in ("gru", "nature-q", "nature-lstm"):
+        settings = PPOSettings(32, **SMALL, network=network)
+        message = f"PPO trains 'lstm' and feed-forward networks with a critic, received '{network}'"
+        with pytest.raises(ValueError, match=message):
+            train("pong", tmp_path / "run", settings, progress=False)
+    with pytest.raises(ValueError, match="unknown network 'natur', did you mean"):
+        train("pong", tmp_path / "run", PPOSettings(32, **SMALL, network="natur"), progress=False)
+    with pytest.raises(ValueError, match="optimizer must be one of adam, rmsprop, received 'sgd'"):
+        PPOSettings(optimizer="sgd")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_lost_life_costs_its_penalty_and_ends_the_return():

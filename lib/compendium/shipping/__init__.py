@@ -171,7 +171,8 @@ def ship(
     """Measure a checkpoint and put it into `data/agents` with its row and its scores.
 
     The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
-    sampled under sticky actions, `episodes` whole episodes each; a student of the overfit study
+    sampled under sticky actions (an agent that was trained with them: also without them),
+    `episodes` whole episodes each; a student of the overfit study
     also under the hints that it was not trained with, `HINT_EPISODES` each. Greedy episodes and
     those under foreign hints are cut off after five minutes of play: an agent that always takes
     the same action, or follows a wrong hint, may never serve the next ball. Nothing appears in
@@ -195,13 +196,15 @@ def ship(
     with TemporaryDirectory(dir=paths.AGENTS, prefix=".unfinished-") as folder:
         weights = save_agent(checkpoint_agent(checkpoint, name, told), Path(folder) / name)
         agent = replace(load_agent(Path(folder) / name), name=name)
-        sticky = replace(agent.settings, repeat_action_probability=STICKINESS)
+        trained_sticky = agent.settings.repeat_action_probability == STICKINESS
+        other = 0.0 if trained_sticky else STICKINESS
+        changed = replace(agent.settings, repeat_action_probability=other)
         played = {"episodes": episodes, "seed": REPORTING_SEED, "progress": progress}
         sampled = evaluate(agent, **played)
         limit = min(agent.settings.max_frames, STUCK_FRAMES)
         limited = replace(agent.settings, max_frames=limit)
         greedy = evaluate(agent, greedy=True, settings=limited, **played)
-        robust = evaluate(agent, settings=sticky, **played)
+        robust = evaluate(agent, settings=changed, **played)
         under = played | {"episodes": min(episodes, HINT_EPISODES)}
         by_hint = {
             hint: evaluate(agent, settings=replace(limited, hint=hint), **under)
@@ -210,9 +213,12 @@ def ship(
         }
         score = describe(sampled) | {
             "greedy": describe(greedy),
-            "sticky": {"repeat_action_probability": STICKINESS} | describe(robust),
+            "sticky": {"repeat_action_probability": STICKINESS}
+            | describe(sampled if trained_sticky else robust),
             "sha256": agent.facts["sha256"],
         }
+        if trained_sticky:
+            score["deterministic"] = {"repeat_action_probability": other} | describe(robust)
         if by_hint:
             score["hints"] = {hint: describe(scores) for hint, scores in by_hint.items()}
         save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
