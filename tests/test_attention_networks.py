@@ -18,7 +18,7 @@ from atarilens import (
 )
 from atarilens.agents import NETWORKS, agent_from_module, build_network, initialise
 from atarilens.play import observations_at, seen_by
-from atarilens.saliency import attention_saliency
+from atarilens.saliency import attention_coverage, attention_saliency
 
 TABLE_2 = {  # of arXiv:1908.02511: parameters of the agents for Breakout, with its four actions
     "nature": 1_686_693,
@@ -155,6 +155,7 @@ def test_the_map_of_a_constant_attention_is_the_coverage_pattern(name):
     size, stride, padding = network.receptive_field
     axis = coverage(size, stride, padding, maps.actor_grid.shape[1])
     np.testing.assert_allclose(maps.actor[0], np.outer(axis, axis), rtol=1e-5)
+    np.testing.assert_array_equal(attention_coverage(network), np.outer(axis, axis))
     extremes = {"sparse-fls": (1, 25), "sparse-fls-first": (1, 4), "dense-fls": (49, 169)}
     found = maps.actor.min(), maps.actor.max()
     np.testing.assert_allclose(found, extremes[name], rtol=1e-5)

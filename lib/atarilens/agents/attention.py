@@ -6,7 +6,7 @@ per place of a layer from that layer, and the layer is multiplied by it.
 
 Reference:
     Nikulin et al. (2019), "Free-Lunch Saliency via Attention in Atari Agents", arXiv:1908.02511.
-    DAQN is that of Mousavi et al. (2016), RS-PPO follows Yang et al. (2018).
+    DAQN follows Sorokin et al. (2015), arXiv:1512.01693; RS-PPO follows Yang et al. (2018).
 """
 
 import math

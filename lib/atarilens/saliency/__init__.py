@@ -8,7 +8,7 @@ memory)[:, 0])`; its convolutions are then computed once for all memories of a d
 Nothing here knows games, environments, agents or files.
 """
 
-from atarilens.saliency.attention import attention_saliency
+from atarilens.saliency.attention import attention_coverage, attention_saliency
 from atarilens.saliency.jacobian import jacobian_saliency
 from atarilens.saliency.maps import SaliencyMaps, upsample
 from atarilens.saliency.masks import gaussian_mask, perturb
@@ -21,6 +21,7 @@ __all__ = [
     "MemorySaliency",
     "Method",
     "SaliencyMaps",
+    "attention_coverage",
     "attention_saliency",
     "baseline_image",
     "gaussian_mask",

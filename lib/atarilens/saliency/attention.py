@@ -1,5 +1,6 @@
 """Saliency that a network states itself: the attention of its forward pass, drawn on the screen."""
 
+import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -67,9 +68,25 @@ def attention_saliency(
             f"{list(observation.shape[2:])}"
         )
     if coverage_normalise:
-        maps = maps / _spread(torch.ones_like(attention[:1]), network.receptive_field)
+        maps = maps / torch.from_numpy(attention_coverage(network, observation.shape[2:]))
     maps = SaliencyMaps(maps.numpy(), None, attention.numpy(), None)
     return maps[0] if single else maps
+
+
+def attention_coverage(network, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """Return how many cells of a network's attention cover each pixel: the map of a constant one.
+
+    Args:
+        network: with a `receptive_field` (see `attention_saliency`).
+        shape: (H, W) of the observation; default `network.observation_shape`.
+
+    Returns:
+        `[H, W]` float32, at least 1.
+    """
+    size, stride, padding = network.receptive_field
+    sides = shape or network.observation_shape[1:]
+    cells = [(side + 2 * padding - size) // stride + 1 for side in sides]
+    return _spread(torch.ones(1, *cells), network.receptive_field)[0].numpy()
 
 
 def _spread(attention: torch.Tensor, receptive_field: tuple[int, int, int]) -> torch.Tensor:

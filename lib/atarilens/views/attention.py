@@ -115,6 +115,7 @@ def attention_networks_figure(
         for line, (name, row) in zip(axes, rows.items(), strict=True):
             for place, panel in zip(line, row, strict=True):
                 draw_panel(place, panel)
+                place.set_anchor("N")
             line[0].set_ylabel(name, rotation=0, ha="right", va="center", labelpad=6)
         draw_bars(below.subplots(), conditions, intervals, axis_label)
     return figure
