@@ -113,6 +113,9 @@ def test_effects_by_hand():
     effect = effects_of(logits, moved)
     assert np.allclose(effect.total_variation, [30, 0])
     assert effect.flip.tolist() == [True, False]
+    change = np.log([2 / 5, 1, 5 / 2])
+    assert np.allclose(effect.logit, [0.5 * np.square(change - change.mean()).sum(), 0])
+    assert np.allclose(effects_of(logits, logits + 3).logit, 0)
     assert effect.value is None
 
 

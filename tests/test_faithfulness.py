@@ -286,6 +286,7 @@ def test_agreement_by_hand():
     expected = spearmanr([3, 1, 2, 2, 1, 5], [0.3, 0.1, 0.2, 0.4, 0.6, 0.5]).statistic
     assert found.correlation == pytest.approx(expected)
     assert (found.rows, found.pairs, found.episodes) == (6, 3, 2)
+    assert found.by_episode == pytest.approx([spearmanr([3, 1, 2, 2], [3, 1, 2, 4]).statistic, -1])
     one = agreement({k: v for k, v in saliency.items() if k[0] == 0}, effects)
     assert np.isnan(one.correlation_interval).all()
 

@@ -13,7 +13,7 @@ from atarilens import load_agent, replay, rollout
 from atarilens.agents import agent_from_module
 from atarilens.games import EnvironmentSettings, bricks, object_boxes
 from atarilens.games.catalogue import GAMES
-from atarilens.games.interventions import parse, visible
+from atarilens.games.interventions import held, parse, visible
 from atarilens.play import effects, intervene, seen_by
 from atarilens.play.interventions import Branches
 
@@ -292,3 +292,10 @@ def test_effects_are_the_textbooks():
     np.testing.assert_allclose(found["value"], 2)
     np.testing.assert_allclose(found["towards"], 0.25, rtol=1e-6)  # up, and RIGHT goes up
     np.testing.assert_allclose(found["centred_logit"], np.log(2) ** 2, rtol=1e-5)
+
+
+def test_a_move_of_what_is_gone_by_then_did_not_hold():
+    """A point ends between the write and the decision: neither game has a ball any more."""
+    ram = np.zeros(128, np.uint8)
+    assert not len(object_boxes("pong", ram)["ball"])
+    assert held(parse("ball_y+8", "pong"), "pong", ram, ram) == "ball: it is gone by itself"

@@ -26,6 +26,7 @@ from atarilens.saliency import (
     perturbation_saliency,
     saliency_maps,
 )
+from atarilens.saliency.methods import removal
 from atarilens.saliency.methods.removal import (
     WeightedRidge,
     grid_segments,
@@ -404,6 +405,10 @@ def test_sarfa_and_the_action_map_re_computed_mask_by_mask(recurrent, memory):
             assert repaired.actor_grid[i, j] == pytest.approx(max(loss, 0), abs=1e-5)
     assert np.allclose(repaired.critic, whole.critic, atol=1e-4 * whole.critic.max())
     assert value != 0
+    tensors = (torch.from_numpy(observation)[None], entering)
+    outputs = removal.blurred_outputs(recurrent, *tensors, 20, 4.0)
+    shared = removal.sarfa(recurrent, *tensors, [action], outputs=outputs, stride=20)
+    assert np.array_equal(shared.actor[0], sarfa.actor)
 
 
 def test_rise_re_computed_mask_by_mask(recurrent, memory):

@@ -372,6 +372,20 @@ def ship(checkpoint: Path, name: str, like: str | None = None, command: str | No
     print(shipping.thin_curve(checkpoint.parent.parent, name))
 
 
+def faithfulness(jobs: Count = 1) -> None:
+    """Measure which maps predict what changing an object does, or go on after an interruption.
+
+    Args:
+        jobs: episodes at a time.
+    """
+    import joblib
+
+    from compendium.tables.faithfulness import faithfulness_table
+
+    with joblib.parallel_config(n_jobs=jobs):
+        print(faithfulness_table().relative_to(ROOT))
+
+
 def bench() -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
     from compendium import benchmark
@@ -411,5 +425,5 @@ def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool 
 
 VERBS = (
     *(figures, figure, verify, evaluate, movie, explain),
-    *(train, imitate, zoo, ship, states, bench, doctor),
+    *(train, imitate, zoo, ship, states, faithfulness, bench, doctor),
 )

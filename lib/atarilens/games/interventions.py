@@ -269,6 +269,8 @@ def held(named: Named, game_name: str, before: np.ndarray, after: np.ndarray) ->
     if change.kind != "move":
         expected = len(old) + {"remove": -1, "add": 1}[change.kind] if change.units else 0
         return "" if len(new) == expected else f"{change.object}: {len(new)}, not {expected}"
+    if not len(old):
+        return f"{change.object}: it is gone by itself"
     offset = np.array([0, 0, 1, 1] if change.axis == "x" else [1, 1, 0, 0]) * named.amount
     moves = slice(None)
     if change.unit_box is not None:

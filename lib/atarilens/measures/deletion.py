@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from atarilens.saliency import SaliencyMaps, saliency_maps
-from atarilens.saliency.calling import as_batch, run_network
+from atarilens.saliency.calling import as_batch, network_outputs
 
 RING = 2  # px around a box, whose commonest colour counts as the background
 TRIES = 1000  # random places that are tried for a control patch
@@ -164,12 +164,15 @@ class Effect:
         total_variation: half the summed absolute change of the action probabilities, in
             percentage points, 0 to 100.
         flip: bool, whether the likeliest action changes.
+        logit: half the summed squared change of the action logits, after the mean change, which no
+            probability feels, is taken off: the centred score of `perturbation_saliency`.
         value: value after minus value before, in the units of the value; divide it by the value's
             standard deviation over the agent's play to compare agents. None without a value.
     """
 
     total_variation: np.ndarray
     flip: np.ndarray
+    logit: np.ndarray
     value: np.ndarray | None
 
 
@@ -192,13 +195,13 @@ def deletion_effect(network, observation, painted, memory=None) -> Effect:
         raise ValueError(f"painted has shape {np.shape(painted)}, expected {np.shape(observation)}")
     painted, _, _ = as_batch(network, painted, memory)
     observation, memory, single = as_batch(network, observation, memory)
-    logits, value = run_network(network, observation, memory)
-    moved_logits, moved_value = run_network(network, painted, memory)
+    logits, value = network_outputs(network, observation, memory)
+    moved_logits, moved_value = network_outputs(network, painted, memory)
     effect = effects_of(logits, moved_logits, value, moved_value)
-    if not single:
-        return effect
-    change = None if effect.value is None else effect.value[0]
-    return Effect(effect.total_variation[0], effect.flip[0], change)
+    if single:
+        parts = (getattr(effect, field.name) for field in fields(Effect))
+        effect = Effect(*(None if part is None else part[0] for part in parts))
+    return effect
 
 
 def effects_of(logits, moved_logits, value=None, moved_value=None) -> Effect:
@@ -210,10 +213,15 @@ def effects_of(logits, moved_logits, value=None, moved_value=None) -> Effect:
         value: `[T]` or None, before the change.
         moved_value: `[T]` or None, after it.
     """
-    before, after = (_softmax(np.asarray(z, np.float64)) for z in (logits, moved_logits))
-    variation = 50 * np.abs(after - before).sum(-1)
-    change = None if value is None else np.asarray(moved_value) - np.asarray(value)
-    return Effect(variation, np.argmax(logits, -1) != np.argmax(moved_logits, -1), change)
+    logits, moved_logits = (np.asarray(z, np.float64) for z in (logits, moved_logits))
+    change = moved_logits - logits
+    change -= change.mean(-1, keepdims=True)
+    return Effect(
+        50 * np.abs(_softmax(moved_logits) - _softmax(logits)).sum(-1),
+        logits.argmax(-1) != moved_logits.argmax(-1),
+        0.5 * np.square(change).sum(-1),
+        None if value is None else np.asarray(moved_value) - np.asarray(value),
+    )
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

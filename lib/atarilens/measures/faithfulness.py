@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
 from atarilens.saliency import baseline_image
-from atarilens.saliency.calling import as_batch, run_network
+from atarilens.saliency.calling import as_batch, network_outputs
 
 RESAMPLES = 1_000
 SEED = 0
@@ -111,7 +111,7 @@ def _curve(network, observation, saliency, memory, action, start, pixels, seed, 
     moved = torch.from_numpy(place.reshape(saliency.shape)) < torch.from_numpy(done)[:, None, None]
     visible = moved if insert else ~moved
     images = torch.where(visible[:, None], x, other)
-    logits, value = run_network(network, images, memory)
+    logits, value = network_outputs(network, images, memory)
     if action is None:
         action = int(logits[-1 if insert else 0].argmax())
     logits = logits.astype(np.float64)
@@ -361,7 +361,7 @@ def saliency_on(
 
 @dataclass(frozen=True)
 class Agreement:
-    """Outcome of `agreement`. Intervals are 95 %, from resampling episodes.
+    """Outcome of `agreement`. Intervals are 95 %, over episodes; resamples keep the ranks of all.
 
     Attributes:
         correlation: Spearman's rank correlation over all rows; NaN if one side is constant.
@@ -370,6 +370,8 @@ class Agreement:
             of their effects; a tie of the map counts one half, a tie of the effects is left out.
             0.5 is chance. NaN if there is no such pair.
         concordance_interval: (low, high).
+        by_episode: `[E]`, the correlation within each episode, in the order of their sorted names;
+            NaN if it is undefined. Two maps of the same table are compared by these.
         rows: number of objects and moments.
         pairs: number of pairs in the concordance.
         episodes: number of episodes.
@@ -379,6 +381,7 @@ class Agreement:
     correlation_interval: tuple[float, float]
     concordance: float
     concordance_interval: tuple[float, float]
+    by_episode: np.ndarray
     rows: int
     pairs: int
     episodes: int
@@ -409,7 +412,6 @@ def agreement(saliency: Mapping, effects: Mapping, *, seed: int = SEED) -> Agree
         raise ValueError("the two tables share no row (episode, step, object) with finite numbers")
     x, y = (np.array([table[key] for key in keys], np.float64) for table in (saliency, effects))
     numbers, episode = np.unique([key[0] for key in keys], return_inverse=True)
-    rows = [np.flatnonzero(episode == number) for number in range(len(numbers))]
     right, pairs = np.zeros(len(numbers)), np.zeros(len(numbers))
     moments: dict = {}
     for row, key in enumerate(keys):
@@ -422,23 +424,36 @@ def agreement(saliency: Mapping, effects: Mapping, *, seed: int = SEED) -> Agree
         right[episode[of_one[0]]] += (0.5 * (1 + order * truth))[counted].sum()
         pairs[episode[of_one[0]]] += counted.sum()
 
-    correlations, concordances = [], []
+    ranks = np.stack([rankdata(x), rankdata(y)])
+    ranks -= ranks.mean(1, keepdims=True)
+    products = np.stack([ranks[0] ** 2, ranks[1] ** 2, ranks[0] * ranks[1], *ranks, 0 * x + 1])
+    sums = np.stack([np.bincount(episode, weights=row) for row in products])  # [6, E]
+    several = len(numbers) > 1  # of a single episode, nothing is known about others
     generator = np.random.default_rng(seed)
-    several = len(rows) > 1  # of a single episode, nothing is known about others
-    for drawn in generator.integers(len(rows), size=(RESAMPLES * several, len(rows))):
-        chosen = np.concatenate([rows[number] for number in drawn])
-        correlations.append(spearman(x[chosen], y[chosen]))
-        total = pairs[drawn].sum()
-        concordances.append(right[drawn].sum() / total if total else np.nan)
+    weights = generator.multinomial(len(numbers), [1 / len(numbers)] * len(numbers), RESAMPLES)
+    weights = weights[: RESAMPLES * several]
+    total = weights @ pairs
+    concordances = np.divide(
+        weights @ right, total, out=np.full(len(total), np.nan), where=total > 0
+    )
     return Agreement(
         spearman(x, y),
-        _interval(correlations),
+        _interval(_correlations(sums @ weights.T)),
         float(right.sum() / pairs.sum()) if pairs.any() else float("nan"),
         _interval(concordances),
+        np.array([spearman(x[episode == k], y[episode == k]) for k in range(len(numbers))]),
         len(keys),
         int(pairs.sum()),
         len(numbers),
     )
+
+
+def _correlations(sums: np.ndarray) -> np.ndarray:
+    """Return correlations from sums `[6, n]` of xx, yy, xy, x, y and 1."""
+    xx, yy, xy, x, y, count = sums
+    xx, yy, xy = xx - x * x / count, yy - y * y / count, xy - x * y / count
+    norm = np.sqrt(np.maximum(xx * yy, 0))
+    return np.divide(xy, norm, out=np.full(len(xy), np.nan), where=norm > 1e-9)
 
 
 def _interval(values) -> tuple[float, float]:

@@ -157,7 +157,7 @@ def _described(outputs) -> str:
     return type(outputs).__name__ if shape is None else str(list(shape))
 
 
-def run_network(network, observation, memory, *, batch: int = 32):
+def network_outputs(network, observation, memory, *, batch: int = 32):
     """Run a network over decisions, some at a time, without leaving a trace in it.
 
     Args:

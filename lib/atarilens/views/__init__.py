@@ -34,6 +34,7 @@ from atarilens.views.layouts import (
     page,
     screens_figure,
 )
+from atarilens.views.rankings import ranking_figure
 from atarilens.views.screens import (
     Panel,
     common_gain,
@@ -74,6 +75,7 @@ __all__ = [
     "page",
     "provenance",
     "publish",
+    "ranking_figure",
     "role_colour",
     "save_figure",
     "save_movie",

@@ -227,7 +227,7 @@ def _check_options(method: str, compute: Callable, options: dict) -> None:
     known = [
         name
         for name, parameter in inspect.signature(compute).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name != "progress"
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("progress", "outputs")
     ]
     wrong = [name for name in options if name not in known]
     if wrong:

@@ -7,7 +7,7 @@ import torch
 from scipy.special import softmax
 from torch.nn import functional as F
 
-from atarilens.saliency.calling import device_of, run_network, untouched
+from atarilens.saliency.calling import device_of, network_outputs, untouched
 from atarilens.saliency.maps import SaliencyMaps, upsample
 from atarilens.saliency.masks import blur_matrix, mask_factors
 from atarilens.saliency.methods.gradients import random_state_kept
@@ -210,7 +210,7 @@ def _run_masked(network, x, entering, masks, other):
     logits, values = [], []
     for start in range(0, len(masks), BATCH):
         part = torch.from_numpy(masks[start : start + BATCH])[:, None]
-        some, value = run_network(network, torch.addcmul(x, other - x, part), entering)
+        some, value = network_outputs(network, torch.addcmul(x, other - x, part), entering)
         logits.append(some)
         values.append(value)
     return np.concatenate(logits), None if values[0] is None else np.concatenate(values)
@@ -224,16 +224,32 @@ def _blur_masks(shape, stride: int, sigma: float) -> np.ndarray:
     return masks.reshape(-1, *shape).astype(np.float32)
 
 
-def _blurred_one_by_one(network, observation, memory, stride, mask_sigma, blur_sigma):
-    """Yield per decision logits `[A]`, value, and the same under every blur `[n * m, ...]`."""
+def blurred_outputs(
+    network, observation, memory, stride: int = 5, mask_sigma: float = 5.0, blur_sigma: float = 3.0
+) -> list[tuple]:
+    """Run a network over every blur of the grid of `perturbation_saliency`.
+
+    Args:
+        network: see `atarilens.saliency`.
+        observation: `[T, C, H, W]` float32.
+        memory: `[T, k, M]` float32.
+        stride: px between neighbouring centres.
+        mask_sigma: px.
+        blur_sigma: px.
+
+    Returns:
+        For each decision: logits `[A]`, value or None, and the same under n * m blurs.
+    """
     shape = tuple(observation.shape[-2:])
     masks = _blur_masks(shape, int(stride), float(mask_sigma))
     vertical, horizontal = (torch.from_numpy(blur_matrix(size, blur_sigma)) for size in shape)
+    decisions = []
     for x, entering in zip(observation, memory, strict=True):
         blurred = (vertical @ x.double() @ horizontal.T).float()
-        logits, value = run_network(network, x[None], entering[None])
+        logits, value = network_outputs(network, x[None], entering[None])
         moved, moved_value = _run_masked(network, x, entering[None], masks, blurred)
-        yield logits[0], None if value is None else value[0], moved, moved_value
+        decisions.append((logits[0], None if value is None else value[0], moved, moved_value))
+    return decisions
 
 
 def _grids_to_maps(actor, critic, shape, stride) -> SaliencyMaps:
@@ -258,14 +274,16 @@ def action_perturbation(
     blur_sigma: float = 3.0,
     temperature: float = 1.0,
     sign="positive",
+    outputs=None,
 ):
     """Blur one region at a time; score how much probability the action loses.
 
-    The critic's map is that of `perturbation_saliency`.
+    The critic's map is that of `perturbation_saliency`. `outputs` are those of `blurred_outputs`
+    for the same settings, if they are known already.
     """
     actor, critic = [], []
     options = (int(stride), mask_sigma, blur_sigma)
-    found = _blurred_one_by_one(network, observation, memory, *options)
+    found = outputs or blurred_outputs(network, observation, memory, *options)
     for chosen, (logits, value, moved, moved_value) in zip(action, found, strict=True):
         before = softmax(logits / temperature)[chosen]
         actor.append(before - softmax(moved / temperature, 1)[:, chosen])
@@ -317,13 +335,15 @@ def sarfa(
     mask_sigma: float = 5.0,
     blur_sigma: float = 3.0,
     temperature: float = 1.0,
+    outputs=None,
 ):
     """Blur one region at a time; score a specific loss of the action's probability.
 
-    SARFA explains an action: there is no critic's map.
+    SARFA explains an action: there is no critic's map. `outputs` are those of `blurred_outputs`
+    for the same settings, if they are known already.
     """
     options = (int(stride), mask_sigma, blur_sigma)
-    found = _blurred_one_by_one(network, observation, memory, *options)
+    found = outputs or blurred_outputs(network, observation, memory, *options)
     actor = [
         sarfa_scores(logits / temperature, moved / temperature, chosen)
         for chosen, (logits, _, moved, _) in zip(action, found, strict=True)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from atarilens.saliency.calling import call_network, run_network
+from atarilens.saliency.calling import call_network, network_outputs
 from atarilens.saliency.maps import SaliencyMaps
 
 OUTPUTS = ("logit", "probability", "advantage")
@@ -24,7 +24,7 @@ def likeliest_actions(network, observation, memory, action) -> np.ndarray:
     Raises:
         ValueError: if an index is not one of the network's actions.
     """
-    logits, _ = run_network(network, observation, memory)
+    logits, _ = network_outputs(network, observation, memory)
     if action is None:
         return logits.argmax(1)
     actions = np.asarray(action)
