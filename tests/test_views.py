@@ -122,7 +122,7 @@ def a_page():
     views.draw_slopes(axes[0], {"agent": {"with": (2, 1, 3), "without": (0, -1, 1)}}, label="score")
     lags = np.arange(-3, 4)
     table = np.arange(21.0).reshape(3, 7)
-    views.draw_courses(axes[1], {"agent": table, "untrained": -table}, lags, window=(-2, -1))
+    views.draw_courses(axes[1], {"agent": table, "untrained": -table}, lags, windows=[(-2, -1)])
     views.draw_heatmap(axes[2], table, lags)
     views.draw_differences(axes[3], {"ball": {"untrained": test, "other times": test}}, unit="NSS")
     strips, ends = {"actor": [1, 2, 3]}, {"actor": (2, 1, 3)}

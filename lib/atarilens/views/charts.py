@@ -71,7 +71,7 @@ def draw_courses(
     courses: Mapping[str, np.ndarray],
     lags: np.ndarray,
     *,
-    window: tuple[float, float] | None = None,
+    windows: Sequence[tuple[float, float]] = (),
     episodes: bool = True,
     colours: Mapping[str, str] | None = None,
 ) -> None:
@@ -81,12 +81,12 @@ def draw_courses(
         axes: where to draw.
         courses: name -> `[E, n]`, NaN for what an episode lacks.
         lags: `[n]`, agent steps from the event.
-        window: lags that a claim is about, shaded.
+        windows: first and last lag of each claim, shaded.
         episodes: draw each episode of the first course, too.
         colours: name -> colour; by default those of the roles.
     """
     with house_style():
-        if window:
+        for window in windows:
             axes.axvspan(*window, color="#fff1cc", lw=0, zorder=0)
         axes.axvline(0, color=INK, lw=1, ls="--")
         for place, (name, table) in enumerate(courses.items()):
@@ -120,6 +120,7 @@ def draw_slopes(axes: Axes, scores: Mapping[str, Mapping[str, tuple]], *, label:
                 axes.annotate(f"{y:.0f}", (x, y), (5, below), **place)
             axes.plot([], [], color=colour, lw=2.4, marker="o", label=name)
         axes.set_xticks(range(len(conditions)), [c.replace(" ", "\n") for c in conditions])
+        axes.margins(y=0.12)
         axes.set(ylabel=label, xlim=(-0.3, len(conditions) - 0.5))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.2)
 
