@@ -5,12 +5,14 @@ import re
 import shutil
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import papermill
 import pytest
 from browser import WAIT, free_port, keep, needs_chromium, open_browser, serve
 
+from atarilens import load_agent, save_agent
 from atarilens.apps.explorer import drawing
 from atarilens.paths import NOTEBOOKS, ROOT
 
@@ -65,8 +67,12 @@ def wait_for(page, selector: str, words: str) -> None:
     )
 
 
-def pixels(page) -> str:
-    return page.locator(".al-screen canvas").evaluate("canvas => canvas.toDataURL()")
+def pixels(page, place: str = ".al-screen") -> str:
+    return page.locator(f"{place} canvas").first.evaluate("canvas => canvas.toDataURL()")
+
+
+def step_of(page) -> int:
+    return int(re.search(r"step (\d+) of", page.locator(".al-title").inner_text())[1])
 
 
 def wait_for_other_pixels(page, before: str) -> str:
@@ -84,13 +90,18 @@ def drive(page, name: str) -> None:
     assert page.locator(".al-bar").count() in (4, 6)
     seen = pixels(page)
 
+    start = step_of(page)
+    assert start > 0  # something moves there
     handle = page.locator(".al-transport .noUi-handle")
     handle.focus()
     page.keyboard.press("ArrowRight")
-    wait_for(page, ".al-title", "step 1 of")
+    wait_for(page, ".al-title", f"step {start + 1} of")
     seen = wait_for_other_pixels(page, seen)
     page.keyboard.press("PageUp")
-    page.wait_for_function("!document.querySelector('.al-title').textContent.includes('step 1 of')")
+    page.wait_for_function(
+        "step => !document.querySelector('.al-title').textContent.includes(step)",
+        arg=f"step {start + 1} of",
+    )
     seen = wait_for_other_pixels(page, seen)
 
     picture = page.locator(".al-screen .al-picture")
@@ -112,6 +123,8 @@ def drive(page, name: str) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector(".al-screen ellipse.probe", state="detached")
 
+    look_inside(page, name)
+    picture.focus()
     page.keyboard.press("Home")
     wait_for(page, ".al-title", "step 0 of")
     page.keyboard.press("Space")
@@ -141,6 +154,37 @@ def drive(page, name: str) -> None:
     assert page.outside == []
 
 
+def look_inside(page, name: str) -> None:
+    """Show hidden activations, the spread of jittered maps, and another agent side by side."""
+    shown = {pixels(page, ".al-seen")}
+    for kind in ("last convolution", "memory"):
+        page.get_by_label("Network", exact=True).select_option(label=kind)
+        wait_for(page, ".al-seen", "red positive")
+        page.wait_for_function(
+            "known => !known.includes(document.querySelector('.al-seen canvas').toDataURL())",
+            arg=list(shown),
+        )
+        shown.add(pixels(page, ".al-seen"))
+    page.get_by_label("Network", exact=True).select_option(label="spread of the maps")
+    wait_for(page, ".al-seen", "tick “Mean of jittered maps”")
+    page.get_by_label("Mean of 8 jittered maps").check()
+    wait_for(page, ".al-seen", "standard deviation over 8 jittered maps")
+    page.get_by_label("Mean of 8 jittered maps").uncheck()
+    page.get_by_label("Network", exact=True).select_option(label="what it reads")
+    wait_for(page, ".al-seen", "the newest screen")
+    title = page.locator(".al-title h1").inner_text().lower()
+    game = next(game for game in ("pong", "breakout") if game in title)
+    for other in (f"untrained-{game}", f"{game}-early"):
+        if not title.startswith(other):
+            page.get_by_label("Beside", exact=True).select_option(label=other)
+            break
+    wait_for(page, ".al-screen", f"{other} (right)")
+    assert page.locator(".al-screen canvas").count() == 2
+    keep(page, f"explorer-{name}-beside")
+    page.get_by_label("Beside", exact=True).select_option(label="nothing")
+    page.wait_for_function("document.querySelectorAll('.al-screen canvas').length === 1")
+
+
 def run_all_cells(page, address: str) -> None:
     """Run the notebook that is open in JupyterLab, once its kernel is there and connected."""
     page.locator(".jp-CodeCell").first.wait_for()
@@ -164,6 +208,53 @@ def test_the_explorer_in_jupyterlab(page, in_lab):
     page.goto(f"{in_lab}/lab/tree/{NOTEBOOK}")
     run_all_cells(page, in_lab)
     drive(page, "lab")
+
+
+def test_a_checkpoint_is_opened_in_the_browser(page, in_voila, tmp_path):
+    agent = load_agent("untrained-pong")
+    weights = save_agent(replace(agent, name="mine"), tmp_path / "mine")
+    page.goto(in_voila)
+    page.wait_for_selector(".al-screen .al-picture[data-painted]")
+    page.get_by_label("Game", exact=True).select_option(label="Pong")
+    wait_for(page, ".al-title", "plays Pong")
+    page.locator(".atarilens input[type=file]").set_input_files(
+        [weights, weights.with_suffix(".yml")]
+    )
+    wait_for(page, ".al-title", "mine plays Pong")
+    assert page.locator(".al-error").count() == 0
+
+
+@pytest.fixture
+def quiz_in_voila(tmp_path):
+    port = free_port()
+    command = [sys.executable, "-m", "voila", "--Voila.ip=127.0.0.1", "--template=atarilens"]
+    command += ["--no-browser", f"--port={port}", str(NOTEBOOKS / "11_which_agent_cheats.ipynb")]
+    own = {"JUPYTER_PATH": str(Path(drawing.__file__).parent), "OMP_NUM_THREADS": "1"}
+    with serve(command, port, tmp_path / "log.txt", **own) as address:
+        yield address
+
+
+def test_the_quiz_fits_the_window_and_says_what_was_right(page, quiz_in_voila):
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.goto(quiz_in_voila)
+    page.get_by_role("button", name="Start").click()
+    page.wait_for_selector(".al-clip img")
+    wait_for(page, ".al-title", "Clip 1 of 6")
+    questions = page.locator(".al-questions .widget-toggle-buttons")
+    assert questions.count() == 3
+    for k in range(3):
+        questions.nth(k).get_by_role("button", name="can't tell").click()
+    page.get_by_role("button", name="Check").click()
+    wait_for(page, ".al-feedback", "0 of 3 right")
+    button = page.get_by_role("button", name="Next clip")
+    for part in (page.locator(".al-clip img"), button):
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= 900
+        assert box["x"] + box["width"] <= 1400
+    keep(page, "quiz")
+    button.click()
+    wait_for(page, ".al-title", "Clip 2 of 6")
+    assert page.outside == []
 
 
 def test_make_app_listens_on_this_machine_only():

@@ -26,6 +26,7 @@ from atarilens.apps.quiz import (
     save_answers,
     shares,
 )
+from atarilens.measures import mean_interval
 
 WITHOUT, WITH = CONDITIONS
 
@@ -88,6 +89,10 @@ def test_the_results_stand_beside_the_papers():
     assert [cell for cell in cells[3] if "67.7%" in cell]
     assert "<b>0%</b></td><td>50%" in html  # you against two people
     assert "mean over 2 people" in html
+    assert "<small>" not in html  # too few for an interval
+    crowd = [own, *([Answer(WITHOUT, "control", "the bars", "the game")] for _ in range(5))]
+    low, high = np.clip(mean_interval([0, 1, 1, 1, 1, 1]), 0, 1)
+    assert f"83% <small>({low:.0%} to {high:.0%})</small>" in results_html(own, crowd)
 
 
 @pytest.fixture(scope="module")

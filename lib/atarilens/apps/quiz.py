@@ -37,6 +37,7 @@ USES = {"overfit": "the bars", "control": "the game"}  # what each agent's actio
 STEPS = 300  # agent steps that each agent plays
 CLIP_STEPS = 48
 FPS = 8
+ENOUGH = 5  # people for an interval
 # Shares of 31 students (paper's Table 1), by condition; "bars" is the share who named the hints as
 # what the overfit agent uses.
 PAPER = {
@@ -208,7 +209,7 @@ def results_html(own: Sequence[Answer], people: Sequence[Sequence[Answer]]) -> s
     note = (
         f"“You” counts clips. “Here” is the mean over {len(theirs)} "
         f"{'person' if len(theirs) == 1 else 'people'} on this machine, with its 95 % interval if "
-        "there are two or more; each person's first round counts. “Paper”: 31 students, Table 1."
+        f"there are {ENOUGH} or more; the first round counts. “Paper”: 31 students, Table 1."
     )
     return (
         f'<table class="al-results"><tr><th></th>{heads}</tr><tr><th></th>{groups}</tr>{body}'
@@ -217,9 +218,9 @@ def results_html(own: Sequence[Answer], people: Sequence[Sequence[Answer]]) -> s
 
 
 def _mean(values: Sequence[float]) -> str:
-    """Return the mean of shares with its interval, as words."""
-    if len(values) < 2:
-        return f"{values[0]:.0%}" if values else "–"
+    """Return the mean of shares, with its interval if there are enough, as words."""
+    if len(values) < ENOUGH:
+        return f"{np.mean(values):.0%}" if values else "–"
     low, high = np.clip(mean_interval(values), 0, 1)
     return f"{np.mean(values):.0%} <small>({low:.0%} to {high:.0%})</small>"
 
