@@ -565,7 +565,8 @@ def test_the_environment_chooses_the_agent(louder_agent, tmp_path, monkeypatch):
     assert page.player == page_module.default_agent()
     assert "missing.pth" in page.status.value
     monkeypatch.delenv("ATARILENS_AGENT")
-    assert explore(steps=10).exploration.player.game == "pong"
+    monkeypatch.setenv("ATARILENS_GAME", "Freeway")
+    assert explore(steps=10).player == page_module.default_agent("freeway")
 
 
 def test_an_agent_with_q_values_plays_greedily():
@@ -605,3 +606,4 @@ def test_the_strong_agent_comes_first(monkeypatch):
     assert page_module.default_agent() == "pong-strong"
     monkeypatch.setattr(page_module, "list_agents", lambda: ["untrained-pong"])
     assert page_module.default_agent() == "untrained-pong"
+    assert page_module.default_agent("Tennis") == "untrained-tennis"

@@ -16,6 +16,7 @@ from atarilens.apps.explorer.decision import (
     Explanation,
     Knobs,
     Probe,
+    agents_of,
     checkpoints,
     first_step,
     replays_of,
@@ -30,6 +31,7 @@ from atarilens.apps.explorer.panels import (
     Panels,
     agent_names,
 )
+from atarilens.games.objects import game as game_facts
 from atarilens.paths import BUILD, ROOT
 from atarilens.play.rollouts import replay, rollout
 from atarilens.saliency.calling import one_torch_thread
@@ -423,10 +425,12 @@ class Explorer(Panels):
         return self.page._repr_mimebundle_(**kwargs)
 
 
-def default_agent() -> str:
-    """Return the first strong agent of `list_agents()`, else an untrained one."""
-    strong = [f"{game}-strong" for game in ("breakout", "pong", "spaceinvaders")]
-    return next((name for name in strong if name in list_agents()), "untrained-pong")
+def default_agent(game: str | None = None) -> str:
+    """Return the strong agent of a game, else its first one; by default of the first strong one."""
+    games = [game_facts(game).name] if game else ["breakout", "pong", "spaceinvaders"]
+    strong = [f"{name}-strong" for name in games]
+    found = next((name for name in strong if name in list_agents()), None)
+    return found or agents_of(game or "pong")[0]
 
 
 def open_agent(name_or_path: str, game: str | None) -> Agent:
@@ -444,12 +448,11 @@ def explore(agent: str | Agent = "", **settings) -> Explorer:
     ATARILENS_GAME choose it, as `make app AGENT= GAME=` sets them. If that agent cannot be loaded,
     the page says why, and shows the default agent.
     """
-    asked = "" if agent else os.environ.get("ATARILENS_AGENT", "")
+    if agent:
+        return Explorer(agent, **settings)
     game = os.environ.get("ATARILENS_GAME") or None
-    if agent or not asked:
-        strong = f"{game}-strong" if game and not agent else ""
-        return Explorer(agent or (strong if strong in list_agents() else ""), **settings)
     try:
+        asked = os.environ.get("ATARILENS_AGENT") or default_agent(game)
         return Explorer(asked, game=game, **settings)
     except (ValueError, OSError) as error:
         explorer = Explorer(**settings)
