@@ -11,7 +11,7 @@ import torch
 import yaml
 from torch import nn
 
-from atarilens import paths
+from atarilens import paths, rollout
 from atarilens.agents import (
     agent_from_module,
     build_network,
@@ -371,6 +371,18 @@ def test_any_module_becomes_an_agent(value):
         torch.testing.assert_close(values, 4 * observation.mean((1, 2, 3)))
     else:
         assert values is None
+
+
+def test_a_module_says_that_it_gives_q_values():
+    module = Brightness()
+    module.q_values = True
+    plain, greedy = (
+        agent_from_module(each, game="breakout", preprocessing="luma80")
+        for each in (Brightness(), module)
+    )
+    assert (plain.network.q_values, greedy.network.q_values) == (False, True)
+    play = rollout(greedy, seed=0, max_steps=4)
+    assert play.actions.tolist() == play.action_logits.argmax(1).tolist()
 
 
 def test_a_module_with_a_memory():

@@ -239,7 +239,8 @@ class ModuleNetwork(Network):
     memory, with the tensors of `Network`. It returns action_logits `[B, A]`, or a tuple of those,
     the value (`[B]`, `[B, 1]` or None) and, if it has a memory, the next memory. Its method
     `features(observation)` or `features(observation, memory)` returns the last hidden layer;
-    without one, the action logits stand for it.
+    without one, the action logits stand for it. If its action logits are Q-values, give it the
+    attribute `q_values = True`, so that it plays greedily.
 
     Args:
         module: used as it is, not copied.
@@ -252,6 +253,7 @@ class ModuleNetwork(Network):
         self.module = module
         self.observation_shape = tuple(observation_shape or module.observation_shape)
         self.memory_shape = tuple(memory_shape or getattr(module, "memory_shape", (0, 0)))
+        self.q_values = bool(getattr(module, "q_values", False))
 
     def forward(self, observation: Tensor, memory: Tensor):
         """Return action_logits `[B, A]`, value `[B]` or None, and the next memory `[B, k, M]`."""
