@@ -118,29 +118,45 @@ def claims_in(numbers: Mapping, name: str = "") -> Iterator[tuple[str, dict]]:
             yield from claims_in(inner, key)
 
 
-def answers(numbers: Mapping) -> list[str]:
+def answers(numbers: Mapping, about: str = "") -> list[str]:
     """Say in words what the numbers of a figure answer, a line for each claim.
 
     A claim counts once: it holds if it holds against every control. A claim that does not hold is
     reversed, absent or undecided as its worst control says, in this order.
+
+    Args:
+        numbers: the figure's JSON.
+        about: a regular expression; only tests whose "claim/control" it finds answer the paper.
+            The others are given last, as "beside it".
     """
-    lines = []
+    lines, beside = [], []
     for name, tests in claims_in(numbers.get("claims", {})):
-        words = [outcome(test) for test in tests.values()]
-        joint = next(w for w in ("reversed", "absent", "undecided", "holds") if w in words)
-        against = ", ".join(
-            f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
-            for control, test in tests.items()
-        )
-        number = next(iter(tests.values()))["episodes"]
-        lines.append(f"{name}{': ' if name else ''}**{joint}**; {against}; n = {number}")
+        ours = {key: test for key, test in tests.items() if re.search(about, f"{name}/{key}")}
+        rest = {key: test for key, test in tests.items() if key not in ours}
+        lines += [answer(name, ours)] if ours else []
+        beside += [f"beside it, {answer(name, rest)}"] if rest else []
     for name, held in numbers.get("claims", {}).items():
         if isinstance(held, bool):
             lines.append(f"{name}: **{'holds' if held else 'does not hold'}**")
-    if isinstance(numbers.get("holds"), bool):
-        lines.append("**holds**" if numbers["holds"] else "**does not hold**")
-    lines += [f"{name}: {words}" for name, words in numbers.get("verdicts", {}).items()]
-    return lines
+    for name, held in numbers.items():
+        if isinstance(held, bool):
+            word = "holds" if held else "does not hold"
+            lines.append(f"**{word}**" if name == "holds" else f"{name}: {'yes' if held else 'no'}")
+    if not lines + beside:  # a figure without controls says in words what it found
+        return [f"{name}: {words}" for name, words in numbers.get("verdicts", {}).items()]
+    return lines + beside
+
+
+def answer(name: str, tests: Mapping[str, Mapping]) -> str:
+    """Say what a claim came to against all of some controls, and against each of them."""
+    words = [outcome(test) for test in tests.values()]
+    joint = next(w for w in ("reversed", "absent", "undecided", "holds") if w in words)
+    against = ", ".join(
+        f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
+        for control, test in tests.items()
+    )
+    number = next(iter(tests.values()))["episodes"]
+    return f"{name}{': ' if name else ''}**{joint}**; {against}; n = {number}"
 
 
 def stored_minutes() -> dict:
@@ -150,15 +166,15 @@ def stored_minutes() -> dict:
     return json.loads(MINUTES.read_text())
 
 
-def figure_row(figure: str, seconds: Mapping) -> str:
-    """Return the row of one figure."""
+def figure_row(figure: str, seconds: Mapping, about: str = "") -> str:
+    """Return the row of one figure; `about` as in `answers`."""
     path = FIGURES / f"{figure}.json"
     numbers = json.loads(path.read_text()) if path.is_file() else {}
     minutes = f"{seconds[figure] / 60:.1f}" if figure in seconds else "–"
     links = [f"[picture]({figure}.png)", f"[numbers]({figure}.json)"] if numbers else ["not drawn"]
     links.append(f"[params](../notebooks/params/{figure}.yml)")
     cells = [thumbnail(figure, "", 240), f"`{figure}`<br>{'<br>'.join(links)}", minutes]
-    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers)) or '–'])} |"
+    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers, about)) or '–'])} |"
 
 
 def figures_page() -> str:
@@ -180,7 +196,8 @@ def figures_page() -> str:
         for claim in claims.get(notebook.stem, ()):
             parts.append(f"*The paper* ({claim['place']}): {claim['paper']}")
             parts.append(f"*Measured here*: {claim['measured']}")
-        rows = [figure_row(figure, record["seconds"]) for figure in figures_of(notebook)]
+        about = "|".join(c["about"] for c in claims.get(notebook.stem, ()) if "about" in c)
+        rows = [figure_row(figure, record["seconds"], about) for figure in figures_of(notebook)]
         parts.append("\n".join(["| | figure | minutes | answer |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
