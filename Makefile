@@ -22,7 +22,7 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html movie evaluate explain train imitate zoo ship states verify faithfulness bench doctor clean \
+.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness bench doctor clean \
 	packages
 
 help:  ## list the targets
@@ -37,16 +37,22 @@ test: $(READY)  ## lint and test; the notebooks run small
 	$(PY) -m pytest -n $(JOBS) --dist loadscope $(TESTS)
 
 lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
-	$(PY) -m jupyterlab --ServerApp.ip=127.0.0.1 --ServerApp.root_dir=notebooks --LabApp.news_url=None \
-		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate $(LAB)
+	JUPYTER_CONFIG_PATH=$(CURDIR)/notebooks/.jupyter $(PY) -m jupyterlab --LabApp.news_url=None \
+		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
+		--LabApp.default_url=/lab/tree/README.md $(LAB)
 
-app: $(READY)  ## open the explorer as a web page on 127.0.0.1 (APP= takes Voila's options)
-	@JUPYTER_PATH=$(CURDIR)/lib/atarilens/apps/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
+app: $(READY)  ## open the explorer as a web page on 127.0.0.1: [AGENT=] [GAME=] (APP= takes Voila's options)
+	@if [ -e "$$AGENT" ]; then AGENT=$$(realpath "$$AGENT"); fi; \
+		ATARILENS_AGENT="$$AGENT" ATARILENS_GAME="$$GAME" \
+		JUPYTER_PATH=$(CURDIR)/lib/atarilens/apps/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
 		$(PY) -m voila --Voila.ip=127.0.0.1 --template=atarilens --theme=dark $(APP) \
 		notebooks/10_explore_an_agent.ipynb
 
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
+
+site: figures  ## the executed notebooks, glossary, lesson and library as static pages, in build/site
+	@$(RUN) site
 
 movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong [START=] [STEPS=]
 	@$(RUN) movie

@@ -74,6 +74,7 @@ def test_every_verb_has_help(capsys):
         ("ship CHECKPOINT=no/run NAME=mine", "no/run has no curve.csv, expected the folder of a"),
         ("evaluate AGENT=pong-storng", "unknown agent 'pong-storng'"),
         ("evaluate AGENT=untrained-pong GAME=breakout", "plays pong, not breakout"),
+        ("explain AGENT=untrained-pong", "untrained-pong is the control that the figures compare"),
         ("explain AGENT=no/such/file.tar GAME=pong", "no/such/file.tar"),
         ("movie AGENT=untrained-pong START=-1", "START=-1: expected 0 or more"),
         ("figure NAME=99_none", "no params file for the figure '99_none'; expected one of"),

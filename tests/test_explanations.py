@@ -1,34 +1,39 @@
-"""The standard explanation shows the steps that it says, with saliency drawn on them."""
+"""`make explain` draws the standard figures of any agent, and says how much the agent reacts."""
 
 import json
 
 import pytest
 
-from compendium.explanations import standard_figures
+from atarilens import save_agent
+from atarilens.agents import agent_from_module, build_network
+from compendium.cli import main
+from compendium.commands import STANDARD, main_object
 
 
-def test_one_step_has_no_other_time_to_compare_with(untrained_agent, tmp_path):
-    with pytest.raises(ValueError, match="steps is 1, expected 2 or more"):
-        standard_figures(untrained_agent, tmp_path, steps=1)
-    assert len(standard_figures(untrained_agent, tmp_path, steps=2)) == 2
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> str:
+    """A Q-network of Mnih et al. (2015) with the weights that it starts from."""
+    network = build_network("nature-q", num_actions=6)
+    agent = agent_from_module(network, game="pong", preprocessing="area84-stack4", name="mine")
+    return str(save_agent(agent, tmp_path_factory.mktemp("agent") / "mine"))
 
 
-def test_the_figures_come_with_their_numbers(untrained_agent, tmp_path):
-    paths = standard_figures(untrained_agent, tmp_path, steps=20)
-    stems = ["untrained-pong--saliency", "untrained-pong--attention"]
-    assert [path.stem for path in paths] == stems
-    saliency, attention = (json.loads((tmp_path / f"{stem}.json").read_text()) for stem in stems)
-    assert saliency["shown"] == [2, 6, 10, 14, 18]
-    assert saliency["sha256"] == untrained_agent.facts["sha256"]
-    assert attention["steps_measured"] == 20
-    as_it_was, control = attention["actor_nss"].values()
-    assert set(as_it_was) == set(control) != set()
-    assert as_it_was != control
+def test_somebodys_checkpoint_gets_the_standard_figures(capsys, tmp_path, checkpoint):
+    words = [f"AGENT={checkpoint}", "STEPS=80", "MAPS=6", f"OUT={tmp_path}"]
+    assert main(["explain", *words]) == 0
+    said = capsys.readouterr().out
+    assert "mine: actions greedy (its network gives Q-values)\n" in said
+    assert "mine: largest actor score " in said
+    assert "hardly reacts, no blurred spot moves a logit by more than 0.0" in said
+    written = {path.name for path in tmp_path.iterdir()}
+    assert {f"{name}.{end}" for name in STANDARD for end in ("png", "json", "ipynb")} <= written
+    assert {"09_movies.gif", "09_movies.mp4"} <= written
+    numbers = json.loads((tmp_path / "06_what_agents_attend_to.json").read_text())
+    assert len(numbers["agents"]) == 2
+    assert numbers["maps"] == 6
 
 
-def test_equal_input_gives_equal_files(untrained_agent, tmp_path):
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        standard_figures(untrained_agent, folder, steps=10)
-    for path in folders[0].iterdir():
-        assert path.read_bytes() == (folders[1] / path.name).read_bytes()
+def test_the_main_object_is_that_of_our_own_figures_or_the_first():
+    assert [main_object(game) for game in ("pong", "breakout", "spaceinvaders", "freeway")] == [
+        *("ball", "ball", "ship", "chicken")
+    ]

@@ -1,6 +1,7 @@
 """What make calls: one verb, one function; its parameters are the variables that people type."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Literal
 from atarilens.paths import BUILD, ROOT, MissingDataError, runs
 
 FPS = 15  # 60 emulator frames per second, 4 of them per agent step
+HARDLY = 0.1  # logits; probabilities then change by a factor of at most e^0.1
 STANDARD = ("05_jacobian_vs_perturbation", "06_what_agents_attend_to", "09_movies")
 
 
@@ -219,28 +221,92 @@ def movie(
 def explain(
     agent: str,
     game: str | None = None,
-    steps: Count = 400,
+    steps: Count = 1000,
+    maps: Count = 60,
     seed: int = 0,
-    greedy: bool | None = None,
     out: Path | None = None,
 ) -> None:
-    """Draw the standard figures of one agent.
+    """Draw the standard figures of one agent, beside an untrained network, and a film.
+
+    They are those of notebooks 05, 06 and 09, executed for this agent.
 
     Args:
         agent: a row of data/agents, or the path of a checkpoint.
         game: needed by most checkpoints of other people.
         steps: agent steps played.
+        maps: how many of them are measured.
         seed: of the game.
-        greedy: 1 for the likeliest action, 0 for actions drawn from the policy; by default
-            networks that give Q-values are played greedily, others are drawn from.
         out: folder; default build/<agent>.
     """
-    from compendium.explanations import standard_figures
+    from papermill import inspect_notebook
+
+    from atarilens import games, list_agents, save_agent
+    from compendium.figures import drawing, params
 
     player, out_dir = open_agent(agent, game, out)
-    print(f"{player.name}: actions {actions_of(player, greedy, 0.0)}")
+    print(f"{player.name}: actions {actions_of(player, None, 0.0)}", flush=True)
+    if player.name.startswith("untrained-"):
+        raise ValueError(f"{player.name} is the control that the figures compare an agent with")
+    print(size_of_reactions(player, seed, steps), flush=True)
+    if not games.has_objects(player.game):
+        print(f"where the objects of {player.game} are is not known: a film, and no measures")
+        movie(agent, game, seed=seed, steps=Count(min(steps, 120)), out=out)
+        return
     with whole_files(out_dir) as folder:
-        standard_figures(player, folder, seed=seed, steps=steps, greedy=greedy)
+        if agent not in list_agents():  # notebooks are given a copy that says which game it plays
+            agent = str(save_agent(player, folder / f"{player.name}.safetensors"))
+        for name in STANDARD:
+            print(f"drawing {name} ...", flush=True)
+            notebook = params.notebook_of(name)
+            accepted = inspect_notebook(str(notebook))
+            given = {
+                "watched_agent": agent,
+                "watched_replay": "",
+                "claim_object": main_object(player.game),
+                "max_steps": int(steps),
+                "num_maps": int(maps),
+                "start": 0,
+                "length": min(64, int(steps)),
+                "seed": seed,
+                "out_dir": str(folder / name),
+            }
+            given = {key: value for key, value in given.items() if key in accepted}
+            running = BUILD / "running" / f"{player.name}--{name}.ipynb"
+            running.parent.mkdir(parents=True, exist_ok=True)
+            drawing.execute(notebook, running, given)
+            shutil.move(running, folder / f"{name}.ipynb")
+
+
+def main_object(game: str) -> str:
+    """Name the object that the standard figures ask about: as for our own agents, or the first."""
+    import numpy as np
+
+    from atarilens import games
+    from compendium.figures.params import list_figures, read_parameters
+
+    for figure in list_figures("06_what_agents_attend_to"):
+        if figure.endswith(f"--{game}"):
+            return read_parameters(figure)["claim_object"]
+    return next(iter(games.object_boxes(game, np.zeros(128, np.uint8))))
+
+
+def size_of_reactions(agent, seed: int, steps: int, count: int = 20) -> str:
+    """Say how large an agent's saliency is at all, beside an untrained network's."""
+    from atarilens import measures, play, saliency
+    from atarilens.agents import untrained_control
+
+    trajectory = play.rollout(agent, seed, steps)
+    control = untrained_control(agent)
+    chosen = measures.spread_steps(trajectory.episode, count)
+    own, untrained = (
+        saliency.perturbation_saliency(player.network, *seen.decision(chosen)).actor.max()
+        for player, seen in ((agent, trajectory), (control, play.seen_by(trajectory, control)))
+    )
+    words = f"{agent.name}: largest actor score {own:.2g}, of an untrained network {untrained:.2g}"
+    moved = (2 * own) ** 0.5  # the score is half the squared distance that the logits move
+    if moved < HARDLY:
+        words += f": it hardly reacts, no blurred spot moves a logit by more than {moved:.2g}"
+    return words
 
 
 def train(
@@ -423,7 +489,22 @@ def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool 
         print(goggle_scores(agent))
 
 
+def site() -> int:
+    """Write the executed notebooks, the glossary, the lesson and the library as static pages."""
+    from compendium import site
+
+    for line in site.write_site():
+        print(f"note: {line}")
+    wrong = site.check_links()
+    for line in wrong:
+        print(f"leads nowhere: {line}", file=sys.stderr)
+    files = [path for path in site.SITE.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{len(files)} files, {size:.0f} MB: open {site.SITE.relative_to(ROOT)}/index.html")
+    return min(len(wrong), 1)
+
+
 VERBS = (
-    *(figures, figure, verify, evaluate, movie, explain),
+    *(figures, figure, verify, site, evaluate, movie, explain),
     *(train, imitate, zoo, ship, states, faithfulness, bench, doctor),
 )

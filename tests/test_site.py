@@ -1,0 +1,88 @@
+"""The site is made of files that lead to one another, and asks nothing of another machine."""
+
+import json
+import shutil
+
+import nbformat
+import pytest
+from browser import needs_chromium, open_browser
+
+from atarilens.paths import NOTEBOOKS
+from compendium import site
+from compendium.figures.params import list_figures
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The site of notebooks that were not executed, but for one that stands for those."""
+    where = tmp_path_factory.mktemp("site")
+    runs = where / "runs"
+    runs.mkdir()
+    for path in NOTEBOOKS.glob("1*.ipynb"):
+        shutil.copy(path, runs)
+    notebook = nbformat.read(NOTEBOOKS / "20_build_saliency_from_scratch.ipynb", 4)
+    tags = {"tags": ["injected-parameters"]}
+    told = nbformat.v4.new_code_cell('seed = 3\nout_dir = "/somewhere/secret"', metadata=tags)
+    told.outputs = [
+        nbformat.v4.new_output("stream", text="a line that was printed"),
+        nbformat.v4.new_output("display_data", {site.WIDGET: {"model_id": "1"}}),
+    ]
+    notebook.cells.insert(2, told)
+    nbformat.write(notebook, runs / "20_build_saliency_from_scratch.ipynb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(site, "BUILD", runs)
+        site.write_site(where / "site")
+    return where / "site"
+
+
+def test_every_link_leads_somewhere(folder):
+    assert site.check_links(folder) == []
+
+
+def test_every_figure_has_a_page_with_its_picture_numbers_and_parameters(folder):
+    text = (folder / "06_what_agents_attend_to--pong.html").read_text()
+    for target in (
+        "notebooks/06_what_agents_attend_to.ipynb",
+        "params/06_what_agents_attend_to--pong.yml",
+        "figures/06_what_agents_attend_to--pong.json",
+        "figures/06_what_agents_attend_to--pong.png",
+        "06_what_agents_attend_to--breakout.html",
+        "glossary.html",
+    ):
+        assert f'href="{target}' in text
+    assert all((folder / f"{name}.html").is_file() for name in list_figures())
+    json.loads((folder / "figures/06_what_agents_attend_to--pong.json").read_text())
+
+
+def test_a_page_shows_what_was_executed_and_no_path_of_this_machine(folder):
+    text = (folder / "20_build_saliency_from_scratch.html").read_text()
+    assert "a line that was printed" in text
+    assert "Something to click stands here when the notebook runs" in text
+    assert "secret" not in text
+    assert "mathrm" in text  # what the picture of the formula stands for
+    assert "$$" not in text
+    assert "<script" not in text
+
+
+def test_the_library_is_described_by_its_docstrings(folder):
+    text = (folder / "api.html").read_text()
+    for name in ("play.rollout", "saliency.perturbation_saliency", "agents.load_agent"):
+        assert f'id="{name}"' in text
+    assert "Play an agent and keep every screen, observation, memory and decision." in text
+
+
+@needs_chromium
+def test_the_site_opens_from_its_folder(folder, tmp_path):
+    with open_browser(tmp_path, 1200, 900) as page:
+        told = []
+        page.on("console", lambda message: told.append(message.text))
+        page.goto((folder / "index.html").as_uri())
+        page.click("text=Glossary")
+        page.wait_for_selector("text=The words that the notebooks use")
+        page.go_back()
+        page.click("a[href='00_start_here.html'] >> nth=0")
+        page.wait_for_selector("h1")
+        broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+        assert page.evaluate(broken) == []
+        assert [url for url in page.outside if not url.startswith("file:")] == []
+        assert told == []
