@@ -219,9 +219,9 @@ def test_a_checkpoint_is_opened_in_the_browser(page, in_voila, tmp_path):
     page.wait_for_selector(".al-screen .al-picture[data-painted]")
     page.get_by_label("Game", exact=True).select_option(label="Pong")
     wait_for(page, ".al-title", "plays Pong")
-    page.locator(".atarilens input[type=file]").set_input_files(
-        [weights, weights.with_suffix(".yml")]
-    )
+    with page.expect_file_chooser() as chooser:
+        page.locator(".widget-upload").click()
+    chooser.value.set_files([weights, weights.with_suffix(".yml")])
     wait_for(page, ".al-title", "mine plays Pong")
     assert page.locator(".al-error").count() == 0
 
