@@ -77,8 +77,9 @@ def faithfulness_table(
     """Measure maps and effects of objects, and write one row per object and moment.
 
     Episodes that were measured before are read from the folder, so that an interrupted run goes
-    on. Episodes are computed through `joblib.Parallel`: inside of `joblib.parallel_config` they
-    go to that backend, with equal results.
+    on. A part belongs to its agent's weights and to the settings at the top of this module: remove
+    the folder after any other change of the code. Parts are computed through `joblib.Parallel`;
+    inside of `joblib.parallel_config` they go to that backend, with equal results.
 
     Args:
         agents: names of shipped agents.
