@@ -65,7 +65,7 @@ def test_p_values_at_the_edges():
 def test_absence_needs_more_than_an_interval_around_0():
     generator = np.random.default_rng(2)
     few, many = 3 * generator.standard_normal(4), 0.3 * generator.standard_normal(40)
-    assert absent(few, 0.5).word == "not shown"
+    assert absent(few, 0.5).word == "undecided"
     assert absent(many, 0.5).word == "absent"
     assert absent(many + 2, 0.5).word == "present"
     assert absent(many + 0.2, 0.5).word == "present, but within the margin"

@@ -110,7 +110,7 @@ class Absence:
         margin: in the unit of the values.
         absent: the interval lies within -margin to margin.
         present: the 95 % interval excludes 0. A small effect can be both present and absent.
-        word: "absent", "present", "present, but within the margin", or "not shown".
+        word: "absent", "present", "present, but within the margin", or "undecided".
     """
 
     mean: float
@@ -142,7 +142,7 @@ def absent(values, margin: float) -> Absence:
     within = bool(-margin < low and high < margin)
     wide = mean_interval(values)
     present = bool(wide[0] > 0 or wide[1] < 0)
-    word = "present, but within the margin" if present and within else "not shown"
+    word = "present, but within the margin" if present and within else "undecided"
     if present != within:
         word = "present" if present else "absent"
     return Absence(float(values.mean()), (low, high), float(margin), within, present, word)

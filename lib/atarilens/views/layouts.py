@@ -108,7 +108,7 @@ def page(
     """
     with house_style():
         sizes = [_row_size(row, tallest) for row in rows]
-        lines = textwrap.wrap(title, TITLE)
+        lines = textwrap.wrap(title, TITLE, break_on_hyphens=False)
         head = 0.24 * len(lines) + 0.1 + 0.26 * bool(heads)
         height = head + sum(sizes) + 0.22 * bool(note)
         figure = Figure(figsize=(WIDTH, height), dpi=DPI)
