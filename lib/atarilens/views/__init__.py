@@ -27,6 +27,7 @@ from atarilens.views.files import (
     save_movie,
 )
 from atarilens.views.galleries import GalleryRow, gallery_figure, grey_pictures
+from atarilens.views.interventions import branches_figure, shares_figure
 from atarilens.views.layouts import (
     Plot,
     attention_figure,
@@ -54,6 +55,7 @@ __all__ = [
     "attention_input",
     "attention_networks_figure",
     "attention_screen",
+    "branches_figure",
     "common_gain",
     "curves_figure",
     "describe_gain",
@@ -80,4 +82,5 @@ __all__ = [
     "save_figure",
     "save_movie",
     "screens_figure",
+    "shares_figure",
 ]
