@@ -452,6 +452,17 @@ def faithfulness(jobs: Count = 1) -> None:
         print(faithfulness_table().relative_to(ROOT))
 
 
+def rally(episodes: Count = 20) -> None:
+    """Move Pong's ball and count lost points, into data/tables/rally.csv; goes on if interrupted.
+
+    Args:
+        episodes: per agent and player.
+    """
+    from compendium.tables.rally import measure_rallies
+
+    print(f"written to {measure_rallies(episodes=episodes).relative_to(ROOT)}")
+
+
 def bench() -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
     from compendium import benchmark
@@ -506,5 +517,5 @@ def site() -> int:
 
 VERBS = (
     *(figures, figure, verify, site, evaluate, movie, explain),
-    *(train, imitate, zoo, ship, states, faithfulness, bench, doctor),
+    *(train, imitate, zoo, ship, states, faithfulness, rally, bench, doctor),
 )

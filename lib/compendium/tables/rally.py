@@ -22,7 +22,6 @@ CONDITIONS = (
     ("pong-strong", "sampled", FOLLOWER),
     ("pong-late", "sampled", ITSELF),
     ("pong-mid", "sampled", ITSELF),
-    ("pong-sticky", "sampled", ITSELF),
     ("pong-strong", "greedy", ITSELF),
 )
 
