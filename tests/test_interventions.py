@@ -273,6 +273,20 @@ def test_every_change_of_a_record_is_whole(name):
         assert change.kind in ("move", "velocity", "remove", "add", "decorate")
 
 
+@pytest.mark.parametrize(
+    ("game", "name", "words"),
+    [
+        ("pong", "ball_y-8", "ball 8 px up"),
+        ("breakout", "paddle_x+4", "paddle 4 px right"),
+        ("freeway", "car_x-8:2", "cars 2 8 px left"),
+        ("breakout", "brick_gone:2,7", "brick gone 2,7"),
+        ("pong", "null", "null"),
+    ],
+)
+def test_a_change_has_words(game, name, words):
+    assert parse(name, game).words == words
+
+
 def test_effects_are_the_textbooks():
     logits = np.log(np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]], np.float32))
     named = parse("ball_y-8", "pong")

@@ -41,6 +41,15 @@ class Named:
     amount: int = 0
     unit: Unit | str = ()
 
+    @property
+    def words(self) -> str:
+        """The change in words: "ball 8 px left", "brick gone 2,7"."""
+        if self.change.kind == "move":
+            ways = {"x": ("left", "right"), "y": ("up", "down")}[self.change.axis]
+            which = f" {', '.join(map(str, self.unit))}" if self.unit else ""
+            return f"{self.change.object}{which} {abs(self.amount)} px {ways[self.amount > 0]}"
+        return self.name.replace("_", " ").replace(":", " ")
+
 
 def parse(name: str, game_name: str) -> Named:
     """Find a change of a game by its spelling.
