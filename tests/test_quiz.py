@@ -27,6 +27,8 @@ from atarilens.apps.quiz import (
     shares,
 )
 from atarilens.measures import mean_interval
+from atarilens.saliency import SaliencyMaps, perturbation_saliency
+from atarilens.views import common_gain, overlay
 
 WITHOUT, WITH = CONDITIONS
 
@@ -114,9 +116,14 @@ def test_a_clip_shows_saliency_only_in_its_condition(pair, monkeypatch):
     left, right = plain[:, screens, :320][:, ::2, ::2], plain[:, screens, 328:][:, ::2, ::2]
     np.testing.assert_array_equal(left, trajectory.frames[5:8])
     np.testing.assert_array_equal(right, trajectory.frames[2:5])
-    added = shown[:, screens].astype(int) - plain[:, screens]
-    assert added[..., 2].max() > 100
-    assert not added[..., :2].any()  # imitation trains no critic
+    agent, steps = pair["overfit"], slice(5, 8)
+    both = perturbation_saliency(
+        agent.network, trajectory.observations[steps], trajectory.memory[steps]
+    )
+    maps = SaliencyMaps(both.actor, None, both.actor_grid, None)  # imitation trains no critic
+    drawn = overlay(trajectory.frames[5], maps[0], agent.region, common_gain([maps]))
+    np.testing.assert_array_equal(shown[0, screens, :320][::2, ::2], drawn)
+    assert (drawn != trajectory.frames[5]).any()
 
 
 def test_the_quiz_is_asked_answered_and_counted(pair, monkeypatch, tmp_path):
