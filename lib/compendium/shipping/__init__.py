@@ -89,7 +89,7 @@ def _architecture(learned: dict, actions: int, weights: dict) -> tuple:
 
 
 def check_order(run: str | Path, name: str) -> None:
-    """Refuse what cannot be shipped, before anything is played.
+    """Check the run and the name before anything is played.
 
     Raises:
         ValueError: if the name is not one of letters, digits, "_" and "-", or the run has no curve.
@@ -232,7 +232,7 @@ def ship(
 
 
 def check_row(name: str) -> None:
-    """Refuse a shipped row whose scores were measured on another file.
+    """Require that the scores of a shipped row were measured on its own file.
 
     Raises:
         ValueError: if row, weights and the table of scores do not belong together.
@@ -260,7 +260,7 @@ def _plain(row: dict, agent: Agent) -> bool:
 
 
 def training_hours(checkpoint: str | Path) -> float | None:
-    """Return the wall hours that a run had taken when it wrote a checkpoint; None if not told."""
+    """Return the wall hours of a run up to a checkpoint; None if its curve is missing."""
     checkpoint = Path(checkpoint)
     curve = checkpoint.parent.parent / "curve.csv"
     if not curve.is_file():

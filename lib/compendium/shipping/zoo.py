@@ -127,7 +127,7 @@ def train_cell(cell: Cell, *, max_seconds: float = float("inf"), progress: bool 
     return cell.name
 
 
-def train_missing(only: str = "", jobs: int = 0) -> None:
+def train_missing(only: str = "", jobs: int = 0, max_seconds: float = float("inf")) -> None:
     """Train what is missing of the matrix, side by side through joblib, a thread for each run.
 
     Under `joblib.parallel_config(backend="dask")` the runs go to a Dask cluster. The workers need
@@ -136,10 +136,11 @@ def train_missing(only: str = "", jobs: int = 0) -> None:
     Args:
         only: start of the names.
         jobs: processes; 0 for one per core.
+        max_seconds: stop each run, resumable, after so much wall time.
     """
     missing = [cell for cell in cells(only) if (told := state(cell))["steps"] < told["of"]]
     alone = len(missing) == 1
-    work = partial(train_cell, progress=alone)
+    work = partial(train_cell, progress=alone, max_seconds=max_seconds)
     jobs = jobs or min(os.cpu_count() or 1, max(len(missing), 1))
     done = Parallel(n_jobs=1 if alone else jobs, return_as="generator_unordered")(
         delayed(work)(cell) for cell in missing

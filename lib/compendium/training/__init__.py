@@ -1,1 +1,1 @@
-"""Training: recurrent PPO, and imitation for the overfit study."""
+"""Training: a run's folder, and the learners that go on in it."""

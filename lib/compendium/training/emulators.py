@@ -1,4 +1,4 @@
-"""Emulators side by side, for collecting what is learned from."""
+"""Emulators side by side, in which learners play."""
 
 from collections import deque
 
@@ -13,7 +13,7 @@ RETURNS_KEPT = 100  # complete episodes that the running mean return is taken ov
 
 
 class Emulators:
-    """B emulators, what they show, and the returns of the episodes that they finish.
+    """B emulators with their current screens and the returns of the episodes that ended.
 
     Args:
         environment: settings of each emulator.
@@ -53,7 +53,15 @@ class Emulators:
         self._look()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Act; return the games' rewards, where an episode ended, and where a life was lost."""
+        """Act in every emulator.
+
+        Args:
+            actions: `[B]` indices.
+
+        Returns:
+            The games' rewards `[B]`; `[B]` bool, True if the episode ended; `[B]` bool, True if a
+            life was lost.
+        """
         screens, rewards, terminated, truncated, info = self.env.step(actions)
         over = terminated | truncated
         self._returns += rewards

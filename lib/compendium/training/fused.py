@@ -56,7 +56,7 @@ def _elu(x):
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
 def _elu_backward(result, gradient):
-    """Multiply the gradient by ELU's derivative, told by its result; `[n]` bfloat16 bits each."""
+    """Multiply the gradient by ELU's slope, computed from its result; `[n]` bfloat16 bits."""
     for index in range(result.size):
         slope = min(_to_float(result[index]), np.float32(0)) + np.float32(1)
         gradient[index] = _to_bfloat16(_to_float(gradient[index]) * slope)
@@ -86,7 +86,7 @@ class _ELU(torch.autograd.Function):
 
 
 class _LSTM(torch.autograd.Function):
-    """All steps of an LSTM, of gates that already hold the input's share.
+    """All steps of an LSTM whose gates already contain the products with the input.
 
     Inputs: gates `[T, B, 4M]` in torch's order i, f, g, o; weight `[4M, M]`; h, c `[B, M]`; keep
     `[T, B, 1]`, 0 where an episode starts. Outputs: hidden `[T, B, M]` and the last h, c.

@@ -1,8 +1,8 @@
 """Students that imitate an expert, with hints that tell its action or with random ones.
 
-The overfit study of Greydanus et al. (2018), section 4.2: cross-entropy on the expert's likeliest
-action, on the states that the student itself visits (Ross et al. 2011, DAgger). The expert sees
-the screen without hints and remembers for itself. The overfit student's hints show the expert's
+The study of overfit agents in Greydanus et al. (2018): cross-entropy on the expert's likeliest
+action, in the states that the student itself visits (Ross et al. 2011, DAgger). The expert sees
+the screen without hints and has a memory of its own. The overfit student's hints show the expert's
 action, the control student's a random one; all else is equal.
 """
 
@@ -53,7 +53,7 @@ class ImitationSettings:
     max_frames: int = 0
 
     def __post_init__(self):
-        """Refuse settings that cannot be run."""
+        """Check the numbers."""
         check_numbers(self, max_frames=(0, 2**31 - 1))
 
 
@@ -185,7 +185,7 @@ class Student(GradientLearner):
 
 
 def _check_shipped(expert: Agent) -> None:
-    """Refuse an expert whose name would not bring it back."""
+    """Require a shipped expert: replays load it by name."""
     found, expected = expert.facts.get("sha256"), None
     if expert.name in list_agents():
         expected = load_agent(expert.name, expert.game).facts["sha256"]

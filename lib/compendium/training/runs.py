@@ -1,4 +1,4 @@
-"""A run of training: a folder that survives being killed, whatever it is that is trained.
+"""A run of training: a folder from which any learner goes on after it was killed.
 
 The folder holds `settings.json` (what the run is), `curve.csv` (one row per update),
 `checkpoints/<step>.safetensors` (float16, on a geometric schedule from the untrained network on),
@@ -209,7 +209,7 @@ def _undivided() -> Iterator[None]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Say of a run's file that it is damaged, whatever it is that cannot be understood."""
+    """Turn every error in reading a run's file into one that says that the file is damaged."""
     try:
         yield
     except AnotherDeviceError as error:
@@ -266,7 +266,7 @@ def _plain(facts: dict) -> dict:
 
 
 def _append_row(path: Path, row: dict) -> None:
-    """Append one row to a CSV: under the header that it has, or with its own."""
+    """Append one row to a CSV file; a new file gets a header, an old one keeps its columns."""
     names = list(row)
     if old := path.exists():
         with path.open(newline="") as file:
@@ -279,7 +279,7 @@ def _append_row(path: Path, row: dict) -> None:
 
 
 def _forget_rows_after(path: Path, step: int) -> None:
-    """Drop the rows of updates that came after the saved state: they will be made again."""
+    """Drop the rows of updates after the saved state: these updates are made again."""
     if not path.exists():
         return
     with _reading(path):
