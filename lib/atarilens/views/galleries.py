@@ -38,7 +38,7 @@ def gallery_figure(rows: Sequence[GalleryRow], title: str) -> Figure:
     with house_style():
         figure = Figure(figsize=(WIDTH, SIDE * len(rows) + 0.45), dpi=DPI, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, hspace=0.02, wspace=0.02)
-        figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
+        figure.suptitle(title, x=0.008, ha="left", fontsize=10, fontweight="bold")
         widths = [1.0] * columns + [2.6] * plots
         axes = figure.subplots(len(rows), len(widths), width_ratios=widths, squeeze=False)
         for line, row in zip(axes, rows, strict=True):
@@ -66,7 +66,7 @@ def _draw_values(axes, row: GalleryRow) -> None:
         axes.plot([np.mean(values)] * 2, [place - 0.36, place + 0.36], color=colour, lw=2)
         axes.text(-0.03, place, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
     axes.set(ylim=(len(row.values) - 0.5, -0.5), yticks=[])
-    axes.set_xlabel(row.unit, labelpad=1)
+    axes.text(1.0, 1.0, row.unit, transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
     axes.tick_params(labelsize=8, pad=1)
 
 
