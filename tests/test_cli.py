@@ -45,7 +45,7 @@ def test_every_verb_has_help(capsys):
     [
         (
             "evalute",
-            "there is no verb 'evalute'; expected one of figures, figure, verify, evaluate",
+            "there is no verb 'evalute'; expected one of figures, figure, verify, site, evaluate",
         ),
         ("evaluate", "AGENT= is missing: make evaluate AGENT= [GAME=] [EPISODES=30] [SEED=0]"),
         ("evaluate x", "expected NAME=value, received 'x': make evaluate AGENT="),
