@@ -53,7 +53,7 @@ def figures_of(notebook: Path) -> list[str]:
 def thumbnail(figure: str, folder: str, width: int) -> str:
     """Return a small picture of a figure; nothing if it has not been drawn."""
     drawn = (FIGURES / f"{figure}.png").is_file()
-    return f'<img src="{folder}{figure}.png" width="{width}">' if drawn else ""
+    return f'<img src="{folder}{figure}.png" width={width}>' if drawn else ""
 
 
 # --- README.md
