@@ -176,7 +176,7 @@ def test_what_a_figure_is_made_of_is_recorded_and_nothing_else_counts(checkout, 
         (notebook, in_jupyter),
         (row, add),
         ("lib/atarilens/apps/quiz.py", add),
-        ("lib/compendium/shipping.py", add),
+        ("lib/compendium/benchmark.py", add),
         ("lib/compendium/figures/drawing.py", add),
     ):
         assert after(name, change) == "", name
