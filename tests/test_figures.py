@@ -263,6 +263,8 @@ def test_an_interrupted_figure_is_drawn_the_next_time(checkout):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A test that runs in the background may itself ignore the signal.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     started = checkout / "build/00_toy--early/00_toy--early.started"
     while run.poll() is None and not started.exists():
