@@ -73,7 +73,7 @@ def test_it_holds_every_file_of_atarilens_and_the_licence(wheel):
     ours = {
         path.relative_to(ROOT / "lib").as_posix()
         for path in (ROOT / "lib" / "atarilens").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.parent.name != "__pycache__"
     }
     assert packed == ours
     assert any(re.fullmatch(r"atarilens-.*\.dist-info/licenses/LICENSE", name) for name in names)
