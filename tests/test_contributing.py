@@ -157,6 +157,6 @@ def test_an_agent_is_two_files(copy, untrained_agent):
         copy,
         "from atarilens import list_agents, load_agent\n"
         "print('pong-mine' in list_agents(), load_agent('pong-mine').game)\n"
-        "from compendium import pages\nprint(pages.agents_table().count('pong-mine'))",
+        "from compendium.pages import readmes\nprint(readmes.agents_table().count('pong-mine'))",
     )
     assert found.split() == ["True", "pong", "1"]

@@ -8,8 +8,8 @@ import pytest
 from browser import needs_chromium, open_browser
 
 from atarilens.paths import NOTEBOOKS
-from compendium import site
 from compendium.figures.params import list_figures
+from compendium.pages import site
 
 
 @pytest.fixture(scope="module")

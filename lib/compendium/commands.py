@@ -37,7 +37,7 @@ def figures(only: str = "", jobs: Count = 2) -> int:
     from compendium.figures.drawing import NOT_HERE, draw_all
     from compendium.figures.made_of import out_of_date
     from compendium.figures.params import left_over, list_figures
-    from compendium.pages import write
+    from compendium.pages.readmes import write
 
     names = list_figures(only)
     statuses = draw_all([name for name in names if out_of_date(name)], jobs)
@@ -502,7 +502,7 @@ def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool 
 
 def site() -> int:
     """Write the executed notebooks, the glossary, the lesson and the library as static pages."""
-    from compendium import site
+    from compendium.pages import site
 
     for line in site.write_site():
         print(f"note: {line}")

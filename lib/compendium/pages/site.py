@@ -15,7 +15,7 @@ from pathlib import Path
 from atarilens.paths import BUILD, FIGURES, NOTEBOOKS, MissingDataError
 from compendium.figures import drawing, made_of
 from compendium.figures.params import PARAMS, files_of, list_figures
-from compendium.pages import GROUPS, figures_of, title
+from compendium.pages.readmes import chapter_name, chapters, figures_of, title
 
 SITE = BUILD / "site"
 RUNS = BUILD / "site-runs"  # notebooks without a params file, executed for their pages alone
@@ -204,26 +204,24 @@ def index(notebooks: list[Path]) -> str:
         '<a href="lesson.html">lesson plan</a>, look words up in the '
         '<a href="glossary.html">glossary</a>.</p>',
     ]
-    group = ""
-    for notebook in notebooks:
-        if notebook.stem[0] != group:
-            parts += ["</div>"] if group else []
-            group = notebook.stem[0]
-            parts.append(f"<h2>{GROUPS.get(group, '').capitalize()}</h2>\n<div class='cards'>")
-        drawn = figures_of(notebook)
-        names = drawn or [notebook.stem]
-        picture = f"figures/{names[0]}.png"
-        shown = (FIGURES / f"{names[0]}.png").is_file()
-        image = f'<img loading="lazy" alt="" src="{picture}">' if shown else ""
-        pages = " · ".join(
-            f'<a href="{name}.html">{name.partition("--")[2] or "read"}</a>' for name in names
-        )
-        claim = html.escape(title(notebook))
-        parts.append(
-            f'<div class="card"><a href="{names[0]}.html">{image}</a>'
-            f"<p><b>{notebook.stem[:2]}</b> {claim}</p><p>{pages}</p></div>"
-        )
-    return "\n".join([*parts, "</div>"])
+    for digit, members in chapters(notebooks).items():
+        cards = "\n".join(card(notebook) for notebook in members)
+        parts.append(f"<h2>{chapter_name(digit)}</h2>\n<div class='cards'>\n{cards}\n</div>")
+    return "\n".join(parts)
+
+
+def card(notebook: Path) -> str:
+    """Return a notebook's place on the first page: picture, claim, and a link for each figure."""
+    names = figures_of(notebook) or [notebook.stem]
+    shown = (FIGURES / f"{names[0]}.png").is_file()
+    image = f'<img loading="lazy" alt="" src="figures/{names[0]}.png">' if shown else ""
+    pages = " · ".join(
+        f'<a href="{name}.html">{name.partition("--")[2] or "read"}</a>' for name in names
+    )
+    return (
+        f'<div class="card"><a href="{names[0]}.html">{image}</a>'
+        f"<p><b>{notebook.stem[:2]}</b> {html.escape(title(notebook))}</p><p>{pages}</p></div>"
+    )
 
 
 def library() -> str:

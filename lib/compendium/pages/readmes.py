@@ -1,7 +1,8 @@
-"""Write the pages and tables that are made of stored numbers, never by hand.
+"""Write the README files and tables that are made of stored numbers, never by hand.
 
-`figures/README.md` is generated whole. README.md, `data/agents/README.md` and
-`data/benchmarks/README.md` hold generated parts between `<!-- name: ... -->` and `<!-- end -->`.
+`figures/README.md` and `notebooks/README.md` are generated whole. README.md,
+`data/agents/README.md` and `data/benchmarks/README.md` hold generated parts between
+`<!-- name: ... -->` and `<!-- end -->`.
 `make figures` writes them; `python -m compendium.pages` writes them alone. They depend on files of
 the repository only: minutes are those that `python -m compendium.pages minutes` stored last.
 """
@@ -11,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,8 +28,8 @@ CLAIMS = NOTEBOOKS / "claims.yml"
 MINUTES = BENCHMARKS / "figures.json"  # seconds of each figure, and the machine
 SNIPPET = FIGURES / "README.png"  # drawn by the code of README.md, which its metadata holds
 SPEED = BENCHMARKS / "intel-r-xeon-r-processor-2-cores.json"
-WIDTH = 90  # px of a thumbnail in README.md
-GROUPS = {
+WIDTH = 90  # px of a thumbnail in the tables of notebooks
+CHAPTERS = {  # by the first digit of a notebook
     "0": "the paper",
     "1": "interactive",
     "2": "teaching",
@@ -37,6 +38,7 @@ GROUPS = {
     "5": "other algorithms",
     "6": "which explanation to trust",
 }
+EXAMPLES = ("02", "11", "21", "60")  # README.md shows these of their chapters, else the first
 
 
 def title(notebook: Path) -> str:
@@ -56,21 +58,58 @@ def thumbnail(figure: str, folder: str, width: int) -> str:
     return f'<img src="{folder}{figure}.png" width={width}>' if drawn else ""
 
 
-# --- README.md
+# --- README.md and notebooks/README.md
 
 
-def notebooks_table() -> str:
-    """Return the table of notebooks: claim, and the first of its figures."""
-    lines = ["| notebook | claim | |", "|---|---|---|"]
-    group = ""
-    for notebook in sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        name = notebook.stem
-        if name[0] != group:
-            group = name[0]
-            lines.append(f"| **{group}x** | **{GROUPS.get(group, '')}** | |")
-        picture = "".join(thumbnail(f, "figures/", WIDTH) for f in figures_of(notebook)[:1])
-        lines.append(f"| [{name[:2]}](notebooks/{name}.ipynb) | {title(notebook)} | {picture} |")
+def chapters(notebooks: Iterable[Path] | None = None) -> dict[str, list[Path]]:
+    """Return the notebooks of each chapter, in order; of all notebooks by default."""
+    found: dict[str, list[Path]] = {}
+    for notebook in notebooks or sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        found.setdefault(notebook.stem[0], []).append(notebook)
+    return found
+
+
+def chapter_name(digit: str) -> str:
+    """Return the name of a chapter, such as "2x: teaching"."""
+    return f"{digit}x: {CHAPTERS[digit]}"
+
+
+def chapters_table() -> str:
+    """Return a row for each chapter: a link to its notebooks, and one of them as an example."""
+    lines = ["| chapter (notebooks) | for example | |", "|---|---|---|"]
+    for digit, notebooks in chapters().items():
+        example = next((n for n in notebooks if n.stem[:2] in EXAMPLES), notebooks[0])
+        anchor = chapter_name(digit).replace(":", "").replace(" ", "-")
+        link = f"[{chapter_name(digit)}](notebooks/README.md#{anchor}) ({len(notebooks)})"
+        lines.append(f"| {link} | {notebook_cells(example, 'notebooks/', 'figures/')}")
     return "\n".join(lines)
+
+
+def notebook_cells(notebook: Path, folder: str, figures: str) -> str:
+    """Return a notebook's claim, with a link, and the first of its figures as a thumbnail.
+
+    Args:
+        notebook: which.
+        folder: of the notebooks, as seen from the page.
+        figures: folder of the figures, as seen from the page.
+    """
+    picture = "".join(thumbnail(f, figures, WIDTH) for f in figures_of(notebook)[:1])
+    return f"[{notebook.stem[:2]}]({folder}{notebook.name}) {title(notebook)} | {picture} |"
+
+
+def notebooks_page() -> str:
+    """Return the page about every notebook, chapter by chapter: its claim and a thumbnail."""
+    parts = [
+        "# Every notebook and its claim",
+        "`make figures` writes this page; edit nothing here. Whether a claim holds, with its "
+        "numbers, stands in [figures/README.md](../figures/README.md). Words are explained in the "
+        "[glossary](glossary.md); [lesson.md](lesson.md) is a plan for 90 minutes.",
+    ]
+    for digit, notebooks in chapters().items():
+        rows = [f"| {notebook_cells(notebook, '', '../figures/')}" for notebook in notebooks]
+        parts.append(f"## {chapter_name(digit)}")
+        parts.append("\n".join(["| claim | |", "|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
 
 
 def snippet() -> str:
@@ -280,7 +319,7 @@ def speed_table() -> str:
 
 
 PARTS = {
-    README: {"notebooks": notebooks_table},
+    README: {"chapters": chapters_table},
     AGENTS / "README.md": {
         "agents": agents_table,
         "published": published_table,
@@ -305,7 +344,7 @@ def fill(text: str, name: str, part: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Return path -> text of every page that is generated, wholly or in part."""
-    found = {FIGURES / "README.md": figures_page()}
+    found = {FIGURES / "README.md": figures_page(), NOTEBOOKS / "README.md": notebooks_page()}
     for path, parts in PARTS.items():
         if not path.is_file():
             continue
@@ -349,10 +388,3 @@ def store_minutes() -> None:
     record["machine"] = machine()
     with whole_file(MINUTES) as path:
         path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-
-
-if __name__ == "__main__":
-    if sys.argv[1:] == ["minutes"]:
-        store_minutes()
-    for page in write():
-        print(f"wrote {page.relative_to(ROOT)}")

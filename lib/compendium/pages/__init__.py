@@ -1,0 +1,1 @@
+"""Pages made of stored numbers and executed notebooks: README files, and a site for a browser."""
