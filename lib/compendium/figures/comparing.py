@@ -9,7 +9,7 @@ from atarilens.paths import FIGURES
 from compendium.figures.drawing import NOT_HERE, VERIFY
 from compendium.figures.params import files_of, left_over, list_figures, read_parameters
 
-RELATIVE_TOLERANCE = 1e-3  # of a number that another processor computes again
+RELATIVE_TOLERANCE = 1e-3  # of the largest number of a list that another processor computes again
 ABSOLUTE_TOLERANCE = 1e-6
 
 
@@ -25,11 +25,18 @@ def changed_parameters(only: str = "", stored: Path = FIGURES) -> list[str]:
     return lines
 
 
-def differences(stored: object, again: object, where: str = "") -> Iterator[str]:
+def differences(stored: object, again: object, where: str = "", size: float = 0.0) -> Iterator[str]:
     """Yield in words where two values read from JSON differ.
 
-    Numbers may differ by `ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * |stored|`: another processor
-    rounds differently. Everything else must be equal.
+    Numbers may differ by `ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * max(|stored|, size)`: another
+    processor rounds differently. Everything else must be equal.
+
+    Args:
+        stored: the older value.
+        again: the newer one.
+        where: the path to it.
+        size: largest magnitude of the list that holds a number. Rounding moves a number that is
+            a sum of others, and happens to be near 0, by the size of those others.
     """
     if isinstance(stored, dict) and isinstance(again, dict):
         for key in sorted(stored.keys() | again.keys()):
@@ -39,11 +46,12 @@ def differences(stored: object, again: object, where: str = "") -> Iterator[str]
             else:
                 yield f"{name}: only in the {'stored' if key in stored else 'new'} numbers"
     elif isinstance(stored, list) and isinstance(again, list) and len(stored) == len(again):
+        numbers = [abs(n) for n in stored if _is_number(n) and math.isfinite(n)]
         for index, pair in enumerate(zip(stored, again, strict=True)):
-            yield from differences(*pair, f"{where}[{index}]")
+            yield from differences(*pair, f"{where}[{index}]", max(numbers, default=0.0))
     elif _is_number(stored) and _is_number(again):
         both_undefined = math.isnan(stored) and math.isnan(again)
-        tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * abs(stored)
+        tolerance = ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * max(abs(stored), size)
         if not (both_undefined or stored == again or abs(stored - again) <= tolerance):
             yield f"{where}: stored {stored}, now {again}"
     elif stored != again:
@@ -100,7 +108,7 @@ def compare(
     ]
     print(
         f"{figures} figures drawn again; numbers compared within {RELATIVE_TOLERANCE:g} "
-        f"(relative) + {ABSOLUTE_TOLERANCE:g}; {same} of {pictures} pictures and movies "
-        "are equal byte for byte"
+        f"of the largest of their list + {ABSOLUTE_TOLERANCE:g}; {same} of {pictures} pictures "
+        "and movies are equal byte for byte"
     )
     return wrong

@@ -24,6 +24,7 @@ from atarilens.features.states import (
     attention_masks,
     pictures_of,
     read,
+    spread_of,
     states_of,
 )
 from atarilens.games import STICKINESS
@@ -244,10 +245,10 @@ def _masks(agent: Agent, states: Tensor, memory: Tensor, settings: StateModelSet
     """Compute the mask of every state once: the agent does not change."""
     if not settings.attentive:
         return torch.full((len(states), 1, *states.shape[2:]), 1 / states[0, 0].numel())
-    background = states.median(0).values
+    usual = states.median(0).values, spread_of(states)
     floor = settings.mask_floor
     batches = zip(states.split(128), memory.split(128), strict=True)
-    return torch.cat([attention_masks(agent, *batch, floor, background) for batch in batches])
+    return torch.cat([attention_masks(agent, *batch, floor, *usual) for batch in batches])
 
 
 def _preview(model: StateModel, states: np.ndarray, path: Path) -> None:
