@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ale_py import roms
 
+from atarilens.games.catalogue.mspacman import ghost_box
 from atarilens.games.emulators import make_env
 from atarilens.games.events import event, find_events
 from atarilens.games.objects import (
@@ -56,6 +57,8 @@ def follow_ball(name, ram, rng):
     """Play so that balls are hit and aliens shot; actions of the minimal sets."""
     if name == "seaquest":
         return int(rng.choice([1, 3, 4, 5, 11, 12, 13]))
+    if name in ("mspacman", "frostbite"):
+        return int(rng.choice([2, 3, 4, 5]))
     if name == "freeway":
         return int(rng.choice(3, p=[0.1, 0.8, 0.1]))
     if name == "spaceinvaders" or rng.random() < 0.2:
@@ -316,6 +319,87 @@ def test_seaquest_boxes_hold_the_coloured_pixels():
         assert np.mean(exact) > (0.95 if kind in ("enemies", "divers") else 0.8), kind
 
 
+GHOSTS = {0: (180, 122, 48), 1: (84, 184, 153), 2: (198, 89, 179), 3: (200, 72, 72)}
+SPRITE = 10, 8  # px, of a ghost
+
+
+def frames_of(name, steps, first=0):
+    """Return the emulator's frames, one by one, and the RAM after each, from frame `first` on."""
+    screens, rams = play(name, steps, max_pool=False, frame_skip=1)
+    return screens[first:], rams[first:]
+
+
+def test_ms_pacmans_boxes_of_the_frame_before_hold_exactly_the_coloured_pixels():
+    screens, rams = frames_of("mspacman", 900, first=280)  # the game stands still until then
+    seen = dict.fromkeys(GHOSTS, 0)
+    player = []
+    for screen, before, ram in zip(screens[1:], rams, rams[1:], strict=False):
+        for ghost, colour in GHOSTS.items():
+            found = coloured(screen, colour, (0, 172))
+            if found.any() and _outer_box(found)[1] - _outer_box(found)[0] == SPRITE[0]:
+                box = ghost_box(before, (ghost,))  # the RAM is one frame ahead of the screen
+                assert _outer_box(found) == box
+                ahead = np.subtract(ghost_box(ram, (ghost,)), box)
+                assert abs(ahead).max() <= 3
+                seen[ghost] += 1
+        boxes = object_boxes("mspacman", before)
+        assert len(boxes["ghosts"]) + len(boxes["blue_ghosts"]) == 4
+        yellow = coloured(screen, (210, 164, 74), (0, 172))
+        player.append(yellow.any() and not (yellow & ~filled(boxes["pacman"])).any())
+    assert min(seen.values()) > 50
+    assert max(seen.values()) < 0.95 * len(screens)  # they blink
+    assert np.mean(player) > 0.95
+
+
+def test_a_power_pill_turns_the_ghosts_blue():
+    env = make_env("mspacman", max_pool=False)
+    _, info = env.reset(seed=0)
+    for _ in range(75):
+        _, _, _, _, info = env.step(0)
+    before = object_boxes("mspacman", info["ram"])
+    assert [len(before[kind]) for kind in ("ghosts", "blue_ghosts", "power_pills")] == [4, 0, 4]
+    for address, value in {10: 20, 16: 136}.items():  # beside the lower left pill
+        env.ale.setRAM(address, value)
+    blue = np.zeros((210, 160), bool)
+    for _ in range(12):
+        screen, _, _, _, info = env.step(4)
+        after = object_boxes("mspacman", info["ram"])
+        blue |= coloured(screen, (66, 114, 194), (0, 172))
+    assert [len(after[kind]) for kind in ("ghosts", "blue_ghosts")] == [0, 4]
+    assert blue.sum() > 100
+    assert len(after["power_pills"]) == 3
+
+
+def test_frostbites_boxes_hold_exactly_the_coloured_pixels():
+    screens, rams = play("frostbite", 600, max_pool=False)
+    colours = {
+        "floes": (214, 214, 214),
+        "used_floes": (84, 138, 210),
+        "animals": (132, 144, 252),
+    }
+    exact = {kind: [] for kind in [*colours, "bailey", "igloo"]}
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("frostbite", ram)
+        for kind, colour in colours.items():
+            painted = coloured(screen, colour, (77, 183))
+            inside = not (painted & ~filled(boxes[kind])).any()
+            whole = [box.astype(int) for box in boxes[kind] if box[2] > 8 and box[3] < 160]
+            drawn = [painted[a:b, c:d].sum() > 10 for a, b, c, d in whole]
+            exact[kind] += [inside and all(drawn)] * bool(painted.any() or drawn)
+        skin = coloured(screen, (198, 108, 58), (77, 183)) | coloured(
+            screen, (162, 98, 33), (77, 183)
+        )
+        if skin.any():
+            exact["bailey"].append(not (skin & ~filled(boxes["bailey"])).any())
+        bailey = filled(boxes["bailey"])
+        igloo = coloured(screen, (142, 142, 142), (30, 56))
+        exact["igloo"].append(not ((igloo ^ filled(boxes["igloo"])) & ~bailey).any())
+    for kind, found in exact.items():
+        assert len(found) > 40, kind
+        assert np.mean(found) > 0.95, kind
+    assert len(object_boxes("frostbite", rams[-1])["floes"]) > 0
+
+
 def test_freeway_score_in_ram_is_the_rewards_and_each_crossing_an_event():
     env = make_env("freeway")
     _, info = env.reset(seed=0)
@@ -360,7 +444,7 @@ def test_games_without_a_record_play_and_say_that_they_have_no_objects():
     screen, info = make_env("ALE/Qbert-v5").reset(seed=0)
     assert screen.shape == (210, 160, 3)
     assert not has_objects("qbert")
-    message = "where the objects of Qbert are is not known; it is for breakout, freeway, pong"
+    message = "where the objects of Qbert are is not known; it is for breakout, freeway, frostbite"
     with pytest.raises(ValueError, match=message):
         object_boxes("qbert", info["ram"])
     with pytest.raises(ValueError, match="Qbert has no event 'decisive'; it has none"):
@@ -400,7 +484,7 @@ def test_a_record_is_whole(name):
 
 def test_errors_name_what_was_received():
     for name, message in {
-        "pongg": "unknown game 'pongg', did you mean pong? Known are breakout, freeway, pong, ",
+        "pongg": "unknown game 'pongg', did you mean pong? Known are breakout, freeway, fro",
         "ALE/Pacman-v5": "game 'ALE/Pacman-v5' has more than 210 screen lines, which is not sup",
         "joust": "game 'joust' is for two players only, which is not supported",
     }.items():

@@ -261,7 +261,7 @@ def test_what_cannot_be_done_is_said(games):
     assert found.names == ["unchanged", "null"]
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", MOVES)
 def test_every_change_of_a_record_is_whole(name):
     record = GAMES[name]
     assert record.changes
