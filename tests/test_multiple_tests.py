@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atarilens.measures import absent, holm, joint_p_value, mean_interval, p_value
+from atarilens.measures import (
+    absent,
+    holm,
+    joint_p_value,
+    mean_interval,
+    p_value,
+    p_value_of_interval,
+)
 
 
 def test_holm_by_hand():
@@ -48,6 +55,20 @@ def test_a_p_value_is_below_5_percent_where_the_interval_excludes_0(count):
         assert (p < 0.05) == (low > 0 or high < 0) or abs(p - 0.05) < 0.005
     if count < 20:
         assert p == stats.ttest_1samp(values, 0).pvalue
+
+
+@pytest.mark.parametrize("count", [5, 30])
+def test_a_stored_interval_gives_the_p_value_of_its_values(count):
+    values = np.random.default_rng(2).standard_normal(count)
+    for shift in (-2, -0.8, 0.1, 0.6, 2):
+        moved = values + shift
+        low, high = mean_interval(moved)
+        p = p_value_of_interval(moved.mean(), low, high, count)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        assert p == pytest.approx(p_value(moved), rel=1e-6 if count < 20 else 0.5, abs=3e-4)
+    assert np.isnan(p_value_of_interval(1, float("nan"), float("nan"), 1))
+    assert p_value_of_interval(0, 0, 0, 4) == 1
+    assert 0 < p_value_of_interval(1, 1, 1, 4) < 1e-300
 
 
 def test_p_values_at_the_edges():

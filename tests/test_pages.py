@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from compendium.pages import readmes
+from atarilens.measures import p_value_of_interval
+from compendium.pages import claims, readmes
 
 
 def test(difference: float, low: float, high: float) -> dict:
@@ -17,23 +18,23 @@ test.__test__ = False
 
 def test_a_claim_counts_once_and_holds_only_against_every_control():
     easy, hard, worse = test(2, 1, 3), test(0.5, -1, 2), test(-2, -3, -1)
-    (line,) = readmes.answers({"claims": {"other times": easy, "untrained": hard}})
+    (line,) = claims.answers({"claims": {"other times": easy, "untrained": hard}})
     assert line == (
         "**undecided**; other times 2.00 (1.00 to 3.00), untrained 0.50 (-1.00 to 2.00); n = 4"
     )
     named = {"claims": {"before": {"a": easy}, "at": {"a": hard, "b": worse}}}
-    assert [line.split(";")[0] for line in readmes.answers(named)] == [
+    assert [line.split(";")[0] for line in claims.answers(named)] == [
         "before: **holds**",
         "at: **reversed**",
     ]
     absent = hard | {"outcome": "absent"}
-    assert readmes.answers({"claims": {"a": absent, "b": easy}})[0].startswith("**absent**")
+    assert claims.answers({"claims": {"a": absent, "b": easy}})[0].startswith("**absent**")
 
 
 def test_only_tests_about_the_claim_answer_the_paper():
     easy, hard = test(2, 1, 3), test(0.5, -1, 2)
     numbers = {"claims": {"Jacobian": easy, "perturbation": hard}, "rises at every age": False}
-    assert readmes.answers(numbers, "/Jacobian") == [
+    assert claims.answers(numbers, "/Jacobian") == [
         "**holds**; Jacobian 2.00 (1.00 to 3.00); n = 4",
         "rises at every age: no",
         "beside it, **undecided**; perturbation 0.50 (-1.00 to 2.00); n = 4",
@@ -41,12 +42,37 @@ def test_only_tests_about_the_claim_answer_the_paper():
 
 
 def test_claims_without_intervals_are_named():
-    assert readmes.answers({"claims": {"SSIM": True, "Spearman": False}}) == [
+    assert claims.answers({"claims": {"SSIM": True, "Spearman": False}}) == [
         "SSIM: **holds**",
         "Spearman: **does not hold**",
     ]
-    assert readmes.answers({"holds": True}) == ["**holds**"]
-    assert readmes.answers({}) == []
+    assert claims.answers({"holds": True}) == ["**holds**"]
+    assert claims.answers({}) == []
+
+
+def test_claims_are_corrected_for_their_number_and_shared_numbers_count_once():
+    clear, close, lost = test(2, 1.9, 2.1), test(1, 0.05, 1.95), test(-1, -1.9, -0.1)
+    both = [
+        ({"claims": {"clear": {"a": clear}, "close": {"a": clear, "b": close}}}, ""),
+        ({"claims": {"again": {"c": clear}}}, ""),
+        ({"claims": {"lost": {"a": clear, "b": lost, "c": test(1, -1, 3)}}}, ""),
+        ({"claims": {"open": {"a": test(1, -1, 3)}}}, ""),
+        ({"claims": {"a": test(3, 1, 5), "b": close}}, "/a"),
+    ]
+    levels = claims.corrected(both)
+    assert len(levels) == 5
+    found = {name: levels[claims.key_of(t)] for name, t in both[0][0]["claims"].items()}
+    assert found["clear"].significant
+    assert found["close"].p == pytest.approx(claims.p_of({"b": close}))
+    assert not found["close"].significant
+    assert found["close"].p < 0.05 < found["close"].adjusted
+    alone = p_value_of_interval(-1, -1.9, -0.1, 4)
+    assert claims.p_of(both[2][0]["claims"]["lost"]) == pytest.approx(3 * alone)
+    assert claims.p_of(both[3][0]["claims"]["open"]) == 1
+    assert claims.answers(both[1][0], "", levels) == [
+        "again: **holds**; Holm's p < 0.001; c 2.00 (1.90 to 2.10); n = 4"
+    ]
+    assert claims.counted(levels).startswith("5 different claims have an interval; 3 of them")
 
 
 def test_a_part_is_replaced_between_its_markers_and_nothing_else():
@@ -85,9 +111,9 @@ def test_minutes_of_executed_notebooks_are_stored(monkeypatch, tmp_path):
 def test_every_claim_of_the_paper_belongs_to_a_notebook():
     import yaml
 
-    claims = yaml.safe_load(readmes.CLAIMS.read_text())
+    stated = yaml.safe_load(readmes.CLAIMS.read_text())
     names = {readmes.notebook_of(figure).stem for figure in readmes.list_figures()}
-    assert set(claims) <= names
-    for rows in claims.values():
+    assert set(stated) <= names
+    for rows in stated.values():
         for row in rows:
             assert set(row) - {"about"} == {"place", "paper", "measured"}

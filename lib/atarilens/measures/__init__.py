@@ -67,6 +67,7 @@ from atarilens.measures.multiple_tests import (
     holm,
     joint_p_value,
     p_value,
+    p_value_of_interval,
 )
 from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
 
@@ -118,6 +119,7 @@ __all__ = [
     "other_times",
     "outcome",
     "p_value",
+    "p_value_of_interval",
     "painted_over",
     "pasted",
     "places_elsewhere",

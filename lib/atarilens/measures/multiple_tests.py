@@ -39,6 +39,31 @@ def p_value(values) -> float:
     return float(min(1.0, 2 * (tail + 1) / (RESAMPLES + 1)))
 
 
+def p_value_of_interval(difference: float, low: float, high: float, episodes: int) -> float:
+    """Return the two-sided p value of "the mean is 0" of which only the 95 % interval is stored.
+
+    Fewer than twenty episodes: Student's t, the same as `p_value`. Twenty or more: the normal
+    distribution that has the interval's end on the side of 0, which approximates the bootstrap.
+
+    Args:
+        difference: the mean.
+        low: lower end of its interval by `mean_interval`.
+        high: upper end.
+        episodes: how many the interval is over.
+
+    Returns:
+        In (0, 1], below 0.05 exactly if the interval excludes 0; NaN for a single episode.
+    """
+    if episodes < 2:
+        return float("nan")
+    reach = difference - low if difference > 0 else high - difference
+    if reach <= 0:
+        return float(np.finfo(float).tiny) if difference else 1.0
+    few = episodes < ENOUGH_TO_RESAMPLE
+    law = stats.t(episodes - 1) if few else stats.norm
+    return max(float(2 * law.sf(law.ppf(0.975) * abs(difference) / reach)), np.finfo(float).tiny)
+
+
 def joint_p_value(p_values: Iterable[float]) -> float:
     """Return the p value of a claim that must hold against every one of its controls.
 

@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atarilens.paths import AGENTS, BENCHMARKS, BUILD, FIGURES, NOTEBOOKS, ROOT, whole_file
 from compendium.figures.params import list_figures, notebook_of
+from compendium.pages.claims import answers, corrected, counted
 
 README = ROOT / "README.md"
 CLAIMS = NOTEBOOKS / "claims.yml"
@@ -141,63 +142,6 @@ def snippet_is_drawn() -> bool:
 # --- figures/README.md
 
 
-def outcome(test: Mapping) -> str:
-    """Return the word for a test against one control."""
-    fallback = "holds" if test["holds"] else "reversed" if test["high"] < 0 else "undecided"
-    return test.get("outcome", fallback)
-
-
-def claims_in(numbers: Mapping, name: str = "") -> Iterator[tuple[str, dict]]:
-    """Yield each claim of a figure: its name, and its tests by the name of the control."""
-    tests = {key: test for key, test in numbers.items() if isinstance(test, Mapping)}
-    if tests and all("holds" in test and "low" in test for test in tests.values()):
-        yield name, tests
-    else:
-        for key, inner in tests.items():
-            yield from claims_in(inner, key)
-
-
-def answers(numbers: Mapping, about: str = "") -> list[str]:
-    """Say in words what the numbers of a figure answer, a line for each claim.
-
-    A claim counts once: it holds if it holds against every control. A claim that does not hold is
-    reversed, absent or undecided as its worst control says, in this order.
-
-    Args:
-        numbers: the figure's JSON.
-        about: a regular expression; only tests whose "claim/control" it finds answer the paper.
-            The others are given last, as "beside it".
-    """
-    lines, beside = [], []
-    for name, tests in claims_in(numbers.get("claims", {})):
-        ours = {key: test for key, test in tests.items() if re.search(about, f"{name}/{key}")}
-        rest = {key: test for key, test in tests.items() if key not in ours}
-        lines += [answer(name, ours)] if ours else []
-        beside += [f"beside it, {answer(name, rest)}"] if rest else []
-    for name, held in numbers.get("claims", {}).items():
-        if isinstance(held, bool):
-            lines.append(f"{name}: **{'holds' if held else 'does not hold'}**")
-    for name, held in numbers.items():
-        if isinstance(held, bool):
-            word = "holds" if held else "does not hold"
-            lines.append(f"**{word}**" if name == "holds" else f"{name}: {'yes' if held else 'no'}")
-    if not lines + beside:  # a figure without controls says in words what it found
-        return [f"{name}: {words}" for name, words in numbers.get("verdicts", {}).items()]
-    return lines + beside
-
-
-def answer(name: str, tests: Mapping[str, Mapping]) -> str:
-    """Say what a claim came to against all of some controls, and against each of them."""
-    words = [outcome(test) for test in tests.values()]
-    joint = next(w for w in ("reversed", "absent", "undecided", "holds") if w in words)
-    against = ", ".join(
-        f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
-        for control, test in tests.items()
-    )
-    number = next(iter(tests.values()))["episodes"]
-    return f"{name}{': ' if name else ''}**{joint}**; {against}; n = {number}"
-
-
 def stored_minutes() -> dict:
     """Return "machine", a "note", and the "seconds" of each figure that has a stored time."""
     if not MINUTES.is_file():
@@ -205,21 +149,33 @@ def stored_minutes() -> dict:
     return json.loads(MINUTES.read_text())
 
 
-def figure_row(figure: str, seconds: Mapping, about: str = "") -> str:
-    """Return the row of one figure; `about` as in `answers`."""
+def numbers_of(figure: str) -> dict:
+    """Return the stored numbers of a figure; {} if it has not been drawn."""
     path = FIGURES / f"{figure}.json"
-    numbers = json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def figure_row(figure: str, seconds: Mapping, about: str = "", levels: Mapping = {}) -> str:
+    """Return the row of one figure; `about` and `levels` as in `answers`."""
+    numbers = numbers_of(figure)
     minutes = f"{seconds[figure] / 60:.1f}" if figure in seconds else "–"
     links = [f"[picture]({figure}.png)", f"[numbers]({figure}.json)"] if numbers else ["not drawn"]
     links.append(f"[params](../notebooks/params/{figure}.yml)")
     cells = [thumbnail(figure, "", 240), f"`{figure}`<br>{'<br>'.join(links)}", minutes]
-    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers, about)) or '–'])} |"
+    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers, about, levels)) or '–'])} |"
 
 
 def figures_page() -> str:
     """Return the page about every figure: notebook, parameters, numbers, minutes, answer."""
     record = stored_minutes()
     claims = yaml.safe_load(CLAIMS.read_text()) if CLAIMS.is_file() else {}
+    notebooks = sorted({notebook_of(figure) for figure in list_figures()})
+    abouts = {
+        notebook: "|".join(c["about"] for c in claims.get(notebook.stem, ()) if "about" in c)
+        for notebook in notebooks
+    }
+    figures = {name: (numbers_of(name), abouts[notebook_of(name)]) for name in list_figures()}
+    levels = corrected(figures.values())
     parts = [
         "# Every figure: what the paper claims, and what we found",
         "`make figures` writes this page from the numbers beside it; edit nothing here. "
@@ -230,13 +186,16 @@ def figures_page() -> str:
         "the figure says otherwise.",
         f"Minutes were measured on `{record['machine']}`, two figures at a time. {record['note']}",
     ]
-    for notebook in sorted({notebook_of(figure) for figure in list_figures()}):
+    parts.insert(2, counted(levels))
+    for notebook in notebooks:
         parts.append(f"## [{notebook.stem}](../notebooks/{notebook.name}): {title(notebook)}")
         for claim in claims.get(notebook.stem, ()):
             parts.append(f"*The paper* ({claim['place']}): {claim['paper']}")
             parts.append(f"*Measured here*: {claim['measured']}")
-        about = "|".join(c["about"] for c in claims.get(notebook.stem, ()) if "about" in c)
-        rows = [figure_row(figure, record["seconds"], about) for figure in figures_of(notebook)]
+        rows = [
+            figure_row(figure, record["seconds"], abouts[notebook], levels)
+            for figure in figures_of(notebook)
+        ]
         parts.append("\n".join(["| | figure | minutes | answer |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 

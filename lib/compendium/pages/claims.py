@@ -1,0 +1,144 @@
+"""What the stored numbers of the figures answer: each claim once, corrected for their number."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from atarilens.measures import Corrected, holm, joint_p_value, p_value_of_interval
+
+LEVEL = 0.05  # of one false verdict among all claims
+
+
+def outcome(test: Mapping) -> str:
+    """Return the word for a test against one control."""
+    fallback = "holds" if test["holds"] else "reversed" if test["high"] < 0 else "undecided"
+    return test.get("outcome", fallback)
+
+
+def claims_in(numbers: Mapping, name: str = "") -> Iterator[tuple[str, dict]]:
+    """Yield each claim of a figure: its name, and its tests by the name of the control."""
+    tests = {key: test for key, test in numbers.items() if isinstance(test, Mapping)}
+    if tests and all("holds" in test and "low" in test for test in tests.values()):
+        yield name, tests
+    else:
+        for key, inner in tests.items():
+            yield from claims_in(inner, key)
+
+
+def joint(tests: Mapping[str, Mapping]) -> str:
+    """Return the word for a claim against all its controls, each of which it has to beat."""
+    words = [outcome(test) for test in tests.values()]
+    return next(w for w in ("reversed", "absent", "undecided", "holds") if w in words)
+
+
+def split(numbers: Mapping, about: str = "") -> Iterator[tuple[str, dict, dict]]:
+    """Yield each claim: its name, its tests that answer the paper, and those beside it."""
+    for name, tests in claims_in(numbers.get("claims", {})):
+        ours = {key: test for key, test in tests.items() if re.search(about, f"{name}/{key}")}
+        yield name, ours, {key: test for key, test in tests.items() if key not in ours}
+
+
+def answers(numbers: Mapping, about: str = "", levels: Mapping = {}) -> list[str]:
+    """Say in words what the numbers of a figure answer, a line for each claim.
+
+    A claim counts once: it holds if it holds against every control. A claim that does not hold is
+    reversed, absent or undecided as its worst control says, in this order.
+
+    Args:
+        numbers: the figure's JSON.
+        about: a regular expression; only tests whose "claim/control" it finds answer the paper.
+            The others are given last, as "beside it".
+        levels: of `corrected`.
+    """
+    lines, beside = [], []
+    for name, ours, rest in split(numbers, about):
+        lines += [answer(name, ours, levels)] if ours else []
+        beside += [f"beside it, {answer(name, rest)}"] if rest else []
+    for name, held in numbers.get("claims", {}).items():
+        if isinstance(held, bool):
+            lines.append(f"{name}: **{'holds' if held else 'does not hold'}**")
+    for name, held in numbers.items():
+        if isinstance(held, bool):
+            word = "holds" if held else "does not hold"
+            lines.append(f"**{word}**" if name == "holds" else f"{name}: {'yes' if held else 'no'}")
+    if not lines + beside:  # a figure without controls says in words what it found
+        return [f"{name}: {words}" for name, words in numbers.get("verdicts", {}).items()]
+    return lines + beside
+
+
+def answer(name: str, tests: Mapping[str, Mapping], levels: Mapping = {}) -> str:
+    """Say what a claim came to against all of some controls, and against each of them.
+
+    Args:
+        name: of the claim, or "".
+        tests: control -> its test.
+        levels: of `corrected`; a claim that is not among them is given without its level.
+    """
+    against = ", ".join(
+        f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
+        for control, test in tests.items()
+    )
+    number = next(iter(tests.values()))["episodes"]
+    word, found = joint(tests), levels.get(key_of(tests))
+    if found and word in ("holds", "reversed"):
+        least = f"= {found.adjusted:.3f}" if found.adjusted >= 0.001 else "< 0.001"
+        against = f"Holm's p {least}; {against}"
+    return f"{name}{': ' if name else ''}**{word}**; {against}; n = {number}"
+
+
+# --- the number of claims
+
+
+def key_of(tests: Mapping[str, Mapping]) -> tuple:
+    """Return what tells a claim from others: figures that share their numbers share a claim."""
+    return tuple(
+        sorted((t["difference"], t["low"], t["high"], t["episodes"]) for t in tests.values())
+    )
+
+
+def p_of(tests: Mapping[str, Mapping]) -> float:
+    """Return the p value of a claim's verdict.
+
+    "holds" needs every control: the largest p value (Berger 1982). "reversed" needs one: the
+    smallest, times the number of controls (Bonferroni). Other verdicts assert nothing: 1.
+    """
+    values = {
+        name: p_value_of_interval(*(test[k] for k in ("difference", "low", "high", "episodes")))
+        for name, test in tests.items()
+    }
+    word = joint(tests)
+    if word == "holds":
+        return joint_p_value(values.values())
+    if word == "reversed":
+        below = (p for name, p in values.items() if tests[name]["difference"] < 0)
+        return min(1.0, len(values) * min(below))
+    return 1.0
+
+
+def corrected(figures: Iterable[tuple[Mapping, str]]) -> dict[tuple, Corrected]:
+    """Correct the verdicts of all claims that answer the paper, or that a notebook makes itself.
+
+    Args:
+        figures: (the figure's JSON, its `about` as in `answers`).
+
+    Returns:
+        `key_of` a claim -> its p value, Holm's, and whether the verdict stands at 5 % among all.
+    """
+    claims = {
+        key_of(ours): p_of(ours)
+        for numbers, about in figures
+        for _, ours, _ in split(numbers, about)
+        if ours
+    }
+    return holm(claims, LEVEL)
+
+
+def counted(levels: Mapping[tuple, Corrected]) -> str:
+    """Say how many claims there are, and how many verdicts stand after the correction."""
+    alone = [found for found in levels.values() if found.p < LEVEL]
+    standing = sum(found.significant for found in alone)
+    return (
+        f"{len(levels)} different claims have an interval; {len(alone)} of them hold or are "
+        f"reversed. {standing} of these verdicts stand if the chance of one false verdict among "
+        f"all {len(levels)} is kept below 5 % (Holm 1979): their *Holm's p* is below 0.05. "
+        "Figures that share their numbers count as one claim."
+    )
