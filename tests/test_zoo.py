@@ -9,6 +9,7 @@ import pytest
 from atarilens import paths
 from atarilens.agents.zoo import available, load, select
 from atarilens.games.emulators import EnvironmentSettings
+from atarilens.play import archive, load_replay
 from atarilens.play.scores import evaluate
 from compendium.cli import main
 from compendium.shipping import zoo
@@ -61,6 +62,7 @@ def test_a_run_ships_measured_on_its_own_file(small, tmp_path, monkeypatch):
     for name in ("ZOO", "SCORES", "LOGS"):
         monkeypatch.setattr(paths, name, tmp_path / name.lower())
     monkeypatch.setattr(zoo, "STUCK_FRAMES", 200)
+    monkeypatch.setattr(archive, "STEPS", 20)
     cells = [Cell("ppo", "pong", 1), Cell("ga", "pong", 2)]
     for cell in cells:
         with pytest.raises(ValueError, match=f"holds no checkpoints: make zoo ONLY={cell.name}"):
@@ -78,6 +80,7 @@ def test_a_run_ships_measured_on_its_own_file(small, tmp_path, monkeypatch):
         greedy = cell.algorithm == "ga"
         assert agent.network.q_values == greedy
         assert agent.facts["score"]["sha256"] == agent.facts["sha256"]
+        assert len(load_replay(archive.replay_path(agent))[1]) == 20
         short = replace(agent.settings, max_frames=200)
         assert evaluate(agent, 2, greedy=greedy, settings=short).mean == score
     message = "no agent 'pp-pong-1', did you mean ppo-pong-1? It has ga-pong-2, ppo-pong-1; `make"

@@ -51,6 +51,18 @@ class Preprocessing:
             )
         return self.function(screens)
 
+    def picture(self, screen: np.ndarray) -> np.ndarray:
+        """Turn one screen `[210, 160, 3]` uint8 into its part `[H, W]` of a stacked observation.
+
+        Stacking the pictures of successive screens equals calling the style on those screens.
+        """
+        if screen.shape != SCREEN_SHAPE or screen.dtype != np.uint8:
+            raise ValueError(
+                f"preprocessing {self.name!r} expects a screen of shape {list(SCREEN_SHAPE)} "
+                f"uint8, received {list(screen.shape)} {screen.dtype}"
+            )
+        return self.function(screen[None])[0]
+
 
 def luma80(screens: np.ndarray) -> np.ndarray:
     """Sum the luma over 2x2 px of rows 35:195 and divide once: bit-equal on every device.

@@ -1,5 +1,6 @@
 """Let agents play, re-create their play exactly, and score it."""
 
+from atarilens.play.archive import ZooRollout, archived, zoo_rollout
 from atarilens.play.inference import Stream, observations_at, run_network, seen_by
 from atarilens.play.interventions import Branches, effects, intervene
 from atarilens.play.obedience import follows_random_hint
@@ -18,6 +19,8 @@ __all__ = [
     "Scores",
     "Stream",
     "Trajectory",
+    "ZooRollout",
+    "archived",
     "effects",
     "evaluate",
     "follows_random_hint",
@@ -35,4 +38,5 @@ __all__ = [
     "save_trajectory",
     "seen_by",
     "write_scores",
+    "zoo_rollout",
 ]

@@ -27,13 +27,20 @@ class Stream:
 
     def read(self, screen: np.ndarray, start: bool) -> None:
         """Read `[210, 160, 3]` uint8; at an episode's start, forget what came before."""
-        count = self.agent.preprocessing.screens
         if start:
             self.memory = self.agent.initial_memory()
-            self.recent = [screen] * count
-        else:
-            self.recent = [*self.recent[1:], screen]
-        self.observation = self.agent.preprocess(screen if count == 1 else np.stack(self.recent))
+        if self.agent.preprocessing.screens == 1:
+            self.observation = self.agent.preprocess(screen)
+            return
+        picture = self.agent.preprocessing.picture(screen)
+        count = self.agent.preprocessing.screens
+        self.recent = [picture] * count if start else [*self.recent[1:], picture]
+        self.observation = np.stack(self.recent)
+
+    def remember(self, screens: np.ndarray) -> None:
+        """Take screens `[n, 210, 160, 3]` uint8 for the last ones read, for one that stacks n."""
+        if self.agent.preprocessing.screens > 1:
+            self.recent = [self.agent.preprocessing.picture(screen) for screen in screens]
 
 
 def observations_at(agent: Agent, trajectory: Trajectory, steps: Sequence[int]) -> np.ndarray:

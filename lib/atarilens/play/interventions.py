@@ -336,7 +336,7 @@ class _Moment:
         begin, stream = self.first + 1, Stream(self.agent)
         same_episode = np.flatnonzero(self.trajectory.episode == self.trajectory.episode[begin])
         earlier = np.arange(begin - self.agent.preprocessing.screens, begin)
-        stream.recent = list(self.trajectory.frames[earlier.clip(same_episode[0])])
+        stream.remember(self.trajectory.frames[earlier.clip(same_episode[0])])
         stream.memory = self.trajectory.memory[begin]
         for t in range(begin, self.t + 1):
             stream.read(self._screen(branch.course, t), start=False)

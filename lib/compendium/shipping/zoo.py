@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from atarilens import paths
 from atarilens.agents import load_agent, save_agent
 from atarilens.games.emulators import EnvironmentSettings
+from atarilens.play import archive
 from atarilens.play.scores import evaluate, write_scores
 from compendium.benchmark import machine
 from compendium.shipping import (
@@ -201,7 +202,7 @@ def report(only: str = "") -> str:
 
 
 def ship_cell(cell: Cell, episodes: int = EPISODES, progress: bool = False) -> Path:
-    """Measure the last checkpoint of a run and put it into `data/zoo`, with its row and scores.
+    """Measure the last checkpoint of a run and put it into `data/zoo`: row, scores and a replay.
 
     The float16 file is written first, loaded again and played, whole episodes or five minutes of
     play each: Q-networks and evolved ones greedily, policies with sampled actions. A run that is
@@ -240,9 +241,10 @@ def ship_cell(cell: Cell, episodes: int = EPISODES, progress: bool = False) -> P
         )
         score = describe(scores) | {"greedy": scores.greedy, "sha256": agent.facts["sha256"]}
         score["truncated"] = int(scores.truncated.sum())
+        archive.record(agent, weights.with_suffix(".npz"))
         save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
         write_scores([scores], paths.SCORES / f"{name}.csv")
-        for path in (weights, weights.with_suffix(".yml")):
+        for path in (weights, weights.with_suffix(".npz"), weights.with_suffix(".yml")):
             os.replace(path, paths.ZOO / path.name)
     thin_curve(cell.folder, name)
     return paths.ZOO / f"{name}.yml"
