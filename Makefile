@@ -22,11 +22,11 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness bench doctor clean \
+.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness gaze-data bench doctor clean \
 	packages
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 figures: $(READY)  ## regenerate every figure, movie and number (ONLY=01 draws some)
 	@JOBS=$(JOBS) $(RUN) figures
@@ -88,6 +88,9 @@ verify: $(READY)  ## regenerate into build/verify and compare every number with 
 faithfulness: export OMP_NUM_THREADS := 1
 faithfulness: $(READY)  ## which map predicts what changing an object does, into data/tables, or go on: [JOBS=2]
 	@$(RUN) faithfulness
+
+gaze-data: $(READY)  ## fetch where people looked while they played (Atari-HEAD): GAME=breakout
+	@$(RUN) gaze-data
 
 bench: $(READY)  ## measure this machine into data/benchmarks
 	@$(RUN) bench

@@ -29,7 +29,7 @@ WORDS = " ".join(TEXT.split())
 OF_AGENTS = (AGENTS / "README.md").read_text()
 PAGES = ["README.md", "data/agents/README.md", "data/benchmarks/README.md", "figures/README.md"]
 PAGES += ["notebooks/README.md"]
-TARGETS = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
 
 
 def test_it_is_read_in_a_minute():

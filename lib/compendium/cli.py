@@ -29,7 +29,7 @@ EXPECTED = {
 
 def verbs() -> dict[str, Callable]:
     """Return the functions of `commands` that are verbs, by the name that people type."""
-    return {function.__name__: function for function in commands.VERBS}
+    return {function.__name__.replace("_", "-"): function for function in commands.VERBS}
 
 
 def variables(function: Callable) -> dict[str, inspect.Parameter]:

@@ -463,6 +463,21 @@ def rally(episodes: Count = 20) -> None:
     print(f"written to {measure_rallies(episodes=episodes).relative_to(ROOT)}")
 
 
+def gaze_data(game: str) -> None:
+    """Fetch where people looked while they played a game (Atari-HEAD) into the user's cache.
+
+    Args:
+        game: such as breakout.
+    """
+    from atarilens.games.objects import game as record_of
+    from atarilens.play import list_gaze_trials
+    from compendium.tables.gaze_data import fetch_gaze_data
+
+    folder = fetch_gaze_data(game)
+    found = list_gaze_trials(game, folder)
+    print(f"{len(found)} trials of {record_of(game).title} in {folder}")
+
+
 def bench() -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
     from compendium import benchmark
@@ -517,5 +532,6 @@ def site() -> int:
 
 VERBS = (
     *(figures, figure, verify, site, evaluate, movie, explain),
-    *(train, imitate, zoo, ship, states, faithfulness, rally, bench, doctor),
+    *(train, imitate, zoo, ship, states, faithfulness, rally, gaze_data),
+    *(bench, doctor),
 )

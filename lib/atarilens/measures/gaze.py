@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import entropy, rankdata
 
@@ -168,6 +169,34 @@ def _auc(saliency, fixations, others, splits, seed) -> float:
     scores = np.concatenate([np.broadcast_to(positives, (splits, count)), flat[drawn]], 1)
     ranks = rankdata(scores, axis=1)[:, :count].sum(1)  # ties share their mean rank
     return float(((ranks - count * (count + 1) / 2) / count**2).mean())
+
+
+def maps_on_screen(
+    maps: np.ndarray,
+    region: Sequence[int] = (0, 210, 0, 160),
+    screen: tuple[int, int] = (210, 160),
+) -> np.ndarray:
+    """Spread maps of observations over the screen, where gaze is measured.
+
+    Bilinear between pixel centres.
+    Deviation: beyond the outermost centres the edge's value is held, where the paper's resize
+    mirrors the map: this concerns the outermost px.
+
+    Args:
+        maps: `[T, H, W]`, >= 0.
+        region: (top, bottom, left, right) in px of the screen that an observation covers; the maps
+            are 0 elsewhere.
+        screen: (height, width) in px.
+
+    Returns:
+        `[T, height, width]` float32, >= 0.
+    """
+    top, bottom, left, right = region
+    spread = np.zeros((len(maps), *screen), np.float32)
+    for place, one in zip(spread, np.asarray(maps, np.float32), strict=True):
+        resized = Image.fromarray(one).resize((right - left, bottom - top), Image.BILINEAR)
+        place[top:bottom, left:right] = np.maximum(resized, 0)
+    return spread
 
 
 def other_fixations(

@@ -1,1 +1,1 @@
-"""Tables of results that take minutes or hours, in `data/tables`; figures read them."""
+"""What figures read and does not come with them: tables of hours in `data/tables`, gaze data."""
