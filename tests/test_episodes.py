@@ -19,8 +19,7 @@ from atarilens.measures.controls import (
     other_times,
     spread_steps,
 )
-from atarilens.measures.courses import around_events, course_interval
-from atarilens.measures.intervals import intervals
+from atarilens.measures.intervals import around_events, course_interval, intervals
 from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
 
 EPISODE = np.array([0] * 10 + [1] * 30)

@@ -1,5 +1,13 @@
 """Numbers about saliency maps, each with the controls that could beat it."""
 
+from atarilens.measures.aggregates import (
+    aggregate,
+    human_normalised,
+    iqm,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
 from atarilens.measures.attention import (
     ObjectAttention,
     attention_by_object,
@@ -18,7 +26,6 @@ from atarilens.measures.controls import (
     other_times,
     spread_steps,
 )
-from atarilens.measures.courses import around_events, course_interval
 from atarilens.measures.deletion import (
     Effect,
     deletion_effect,
@@ -55,7 +62,9 @@ from atarilens.measures.gaze import (
     shuffled_auc,
 )
 from atarilens.measures.intervals import (
+    around_events,
     bootstrap_interval,
+    course_interval,
     equivalence_test,
     intervals,
     mean_difference,
@@ -82,6 +91,7 @@ __all__ = [
     "GazeScores",
     "ObjectAttention",
     "absent",
+    "aggregate",
     "aggregate_gaze",
     "agreement",
     "apart",
@@ -105,9 +115,11 @@ __all__ = [
     "explained_share",
     "gaze_scores",
     "holm",
+    "human_normalised",
     "image_change",
     "insertion_curve",
     "intervals",
+    "iqm",
     "joint_outcome",
     "joint_p_value",
     "kl_divergence",
@@ -117,6 +129,7 @@ __all__ = [
     "mean_interval",
     "nss",
     "object_alone",
+    "optimality_gap",
     "other_fixations",
     "other_times",
     "outcome",
@@ -124,7 +137,9 @@ __all__ = [
     "p_value_of_interval",
     "painted_over",
     "pasted",
+    "performance_profile",
     "places_elsewhere",
+    "probability_of_improvement",
     "randomised",
     "restored",
     "saliency_on",

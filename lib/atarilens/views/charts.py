@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from atarilens.measures.courses import course_interval
+from atarilens.measures.intervals import course_interval
 from atarilens.views.layouts import house_style
 from atarilens.views.screens import ACTOR, CRITIC
 
