@@ -22,7 +22,7 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness gaze-data bench doctor clean \
+.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness gaze-data noise bench doctor clean \
 	packages
 
 help:  ## list the targets
@@ -91,6 +91,10 @@ faithfulness: $(READY)  ## which map predicts what changing an object does, into
 
 gaze-data: $(READY)  ## fetch where people looked while they played (Atari-HEAD): GAME=breakout
 	@$(RUN) gaze-data
+
+noise: export OMP_NUM_THREADS := 1
+noise: $(READY)  ## how the zoo's agents play under noise, into data/tables, or go on: [ONLY=ga-freeway] [EPISODES=3]
+	@$(RUN) noise
 
 bench: $(READY)  ## measure this machine into data/benchmarks
 	@$(RUN) bench

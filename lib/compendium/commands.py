@@ -478,6 +478,18 @@ def gaze_data(game: str) -> None:
     print(f"{len(found)} trials of {record_of(game).title} in {folder}")
 
 
+def noise(only: str = "", episodes: Count = 3) -> None:
+    """Measure how the zoo's agents play under noise, into data/tables, or go on after a stop.
+
+    Args:
+        only: start of the agents' names, such as ga-freeway.
+        episodes: per agent, kind and level of noise.
+    """
+    from compendium.tables.noise import measure_noise
+
+    print(f"written to {measure_noise(only, episodes=episodes).relative_to(ROOT)}")
+
+
 def bench() -> None:
     """Measure the speed of this machine and write data/benchmarks/<machine>.json."""
     from compendium import benchmark
@@ -533,5 +545,5 @@ def site() -> int:
 VERBS = (
     *(figures, figure, verify, site, evaluate, movie, explain),
     *(train, imitate, zoo, ship, states, faithfulness, rally, gaze_data),
-    *(bench, doctor),
+    *(noise, bench, doctor),
 )

@@ -6,6 +6,7 @@ _HOME = {
     "explore": "explorer",
     "AgentRecorder": "recorder",
     "sb3_callback": "recorder",
+    "show_map": "point_map",
     "tensorboard_command": "recorder",
     "training_callback": "recorder",
     "walk": "latent_walk",

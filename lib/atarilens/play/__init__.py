@@ -10,6 +10,13 @@ from atarilens.play.gaze_trials import (
 )
 from atarilens.play.inference import Stream, observations_at, run_network, seen_by
 from atarilens.play.interventions import Branches, effects, intervene
+from atarilens.play.noise import (
+    Robustness,
+    matched,
+    noisy_weights,
+    play_with_noise,
+    robustness,
+)
 from atarilens.play.obedience import follows_random_hint
 from atarilens.play.rollouts import games_of, open_games, replay, rollout
 from atarilens.play.scores import Scores, evaluate, read_scores, write_scores
@@ -25,6 +32,7 @@ from atarilens.play.trajectories import (
 __all__ = [
     "Branches",
     "GazeTrial",
+    "Robustness",
     "Scores",
     "Stream",
     "Trajectory",
@@ -40,11 +48,15 @@ __all__ = [
     "load_gaze_trial",
     "load_replay",
     "load_trajectory",
+    "matched",
+    "noisy_weights",
     "observations_at",
     "open_games",
     "open_gaze_trials",
+    "play_with_noise",
     "read_scores",
     "replay",
+    "robustness",
     "rollout",
     "run_network",
     "save_replay",

@@ -40,6 +40,7 @@ class Scores:
         greedy: whether the likeliest action was taken, not a drawn one.
         settings: of the environment.
         epsilon: probability with which an action was drawn evenly from all instead.
+        observation_noise: standard deviation of the noise added to each observation.
     """
 
     agent: str
@@ -51,6 +52,7 @@ class Scores:
     greedy: bool
     settings: EnvironmentSettings
     epsilon: float = 0.0
+    observation_noise: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -71,6 +73,7 @@ def evaluate(
     settings: EnvironmentSettings | None = None,
     *,
     epsilon: float = 0.0,
+    observation_noise: float = 0.0,
     progress: bool = False,
 ) -> Scores:
     """Play one whole episode from each of the seeds seed ... seed + episodes - 1.
@@ -87,11 +90,17 @@ def evaluate(
             only Q-values are played greedily: their softmax is not the policy that was trained.
         settings: of the environment; by default the agent's.
         epsilon: probability of an action drawn evenly from all instead, in [0, 1].
+        observation_noise: standard deviation of Gaussian noise in grey levels of [0, 1], added to
+            every pixel of every observation, drawn anew at each step and not clipped (Such et al.
+            2019). An episode's noise is a function of its seed.
         progress: show a bar.
 
     Raises:
-        ValueError: if there are no episodes, the seed is negative, or the settings do not fit.
+        ValueError: if there are no episodes, the seed or the noise is negative, or the settings do
+            not fit.
     """
+    if observation_noise < 0:
+        raise ValueError(f"observation_noise is {observation_noise}, expected 0 or more")
     if episodes < 1 or seed < 0:
         raise ValueError(
             f"episodes must be 1 or more and seed 0 or more: received {episodes} and {seed}"
@@ -106,7 +115,7 @@ def evaluate(
         def play(group: np.ndarray) -> list[_Player]:
             choosers = [action_chooser(int(number), greedy, epsilon) for number in group]
             players = [
-                _Player(agent, settings, int(number), choose)
+                _Player(agent, settings, int(number), choose, observation_noise)
                 for number, choose in zip(group, choosers, strict=True)
             ]
             playing = players
@@ -139,6 +148,7 @@ def evaluate(
         greedy=greedy,
         settings=players[0].env.settings,
         epsilon=epsilon,
+        observation_noise=observation_noise,
     )
 
 
@@ -151,12 +161,14 @@ class _Player:
         settings: EnvironmentSettings | None,
         seed: int,
         choose: Callable[[np.ndarray], int],
+        observation_noise: float = 0.0,
     ):
+        self.noise, self.generator = observation_noise, np.random.default_rng([seed, 2])
         self.env: AtariEnv = make_agent_env(agent, settings)
         self.stream = Stream(agent)
         self.choose = choose
         self.total, self.steps, self.over, self.truncated = 0.0, 0, False, False
-        self.stream.read(self.env.reset(seed=seed)[0], start=True)
+        self._read(self.env.reset(seed=seed)[0], start=True)
 
     def act(self, action_logits: np.ndarray) -> None:
         """Take one action and read the next screen."""
@@ -166,7 +178,15 @@ class _Player:
         self.steps += 1
         self.over = terminated or self.truncated
         if not self.over:
-            self.stream.read(screen, start=False)
+            self._read(screen, start=False)
+
+    def _read(self, screen: np.ndarray, start: bool) -> None:
+        """Read a screen and add noise to the observation; the next one does not inherit it."""
+        self.stream.read(screen, start)
+        if self.noise:
+            clean = self.stream.observation
+            drawn = self.generator.standard_normal(clean.shape, np.float32)
+            self.stream.observation = clean + np.float32(self.noise) * drawn
 
 
 def write_scores(scores: Sequence[Scores], path: str | Path) -> Path:

@@ -1,0 +1,111 @@
+"""How the zoo's agents play under noise: the beginnings of some games for each kind and level."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from atarilens import paths
+from atarilens.agents import zoo
+from atarilens.play import play_with_noise
+
+LEVELS = {
+    "observation": (0.03, 0.1, 0.3),
+    "weights": (0.01, 0.03, 0.1),
+    "relative weights": (0.1, 0.3, 1.0),
+    "action": (0.1, 0.3),
+    "sticky": (0.25, 0.5),
+}
+EPISODES = 3
+STEPS = 200  # of each game: 13 seconds of play. Whole games would take a day
+NONE, RANDOM = "none", "random"
+COLUMNS = (
+    *("agent", "algorithm", "game", "run", "tag", "agent_sha256"),
+    *("kind", "level", "seed", "return", "steps"),
+)
+TABLE = paths.TABLES / "zoo_noise.csv"
+
+
+def measure_noise(
+    only: str = "",
+    *,
+    levels: Mapping[str, Sequence[float]] = LEVELS,
+    episodes: int = EPISODES,
+    max_steps: int = STEPS,
+    progress: bool = True,
+    table: Path = TABLE,
+) -> Path:
+    """Measure what is missing in `data/tables/zoo_noise.csv`; an interrupted run goes on.
+
+    Every agent plays the beginnings of the same games, without noise and with each kind and level;
+    and for each game, random play is measured. Rows of an agent whose weights have changed are
+    measured anew.
+
+    Args:
+        only: start of the agents' names.
+        levels: kind of `play.noise.KINDS` -> levels above 0.
+        episodes: per agent, kind and level; seeds 0 to episodes - 1.
+        max_steps: agent steps of each game.
+        progress: show a bar.
+        table: where the rows go.
+
+    Returns:
+        The path of the table.
+
+    Raises:
+        ValueError: if no agent of the zoo has such a name.
+    """
+    conditions = [(NONE, 0.0), *((kind, level) for kind in levels for level in levels[kind])]
+    agents = {}
+    for row in zoo.available().dropna(subset=["steps"]).itertuples():
+        agent = zoo.load(row.algorithm, row.game, row.run, row.tag)
+        if agent.name.startswith(only):
+            agents[agent.name] = agent, (row.algorithm, row.game, row.run, row.tag)
+    if not agents:
+        raise ValueError(f"no agent of the zoo has a name that starts with {only!r}")
+    weights = {name: agent.facts["sha256"][:12] for name, (agent, _) in agents.items()}
+    rows = read_noise(table) if Path(table).is_file() else []
+    rows = [
+        row for row in rows if weights.get(row["agent"], row["agent_sha256"]) == row["agent_sha256"]
+    ]
+    done = {(row["agent"], row["kind"], float(row["level"]), int(row["seed"])) for row in rows}
+    wanted = [(name, *condition) for condition in conditions for name in agents]
+    players = {agent.game: name for name, (agent, _) in agents.items()}
+    wanted += [(f"{RANDOM}-{game}", "action", 1.0) for game in players]
+    missing = [key for key in wanted if any((*key, seed) not in done for seed in range(episodes))]
+    for name, kind, level in tqdm(missing, "noise", disable=not progress):
+        rows = [
+            row
+            for row in rows
+            if (row["agent"], row["kind"], float(row["level"])) != (name, kind, level)
+        ]
+        game = name.removeprefix(f"{RANDOM}-")
+        agent, key = agents[players.get(game, name)]
+        if name not in agents:  # evenly drawn actions: whose network runs makes no difference
+            key = (RANDOM, agent.game, 1, zoo.FINAL)
+        asked = ("observation", 0.0) if kind == NONE else (kind, level)
+        scores = play_with_noise(agent, *asked, episodes=episodes, max_steps=max_steps)
+        known = dict(zip(COLUMNS, (name, *key, weights.get(name, "")), strict=False))
+        known |= {"kind": kind, "level": f"{level:g}"}
+        for seed, total, steps in zip(scores.seeds, scores.returns, scores.lengths, strict=True):
+            rows.append(known | {"seed": seed, "return": f"{total:g}", "steps": steps})
+        _write(rows, table)
+    return Path(table)
+
+
+def _write(rows: Sequence[Mapping], table: Path) -> None:
+    """Write the rows in an order that does not depend on the order of the measurements."""
+    order = sorted(
+        rows, key=lambda row: tuple(str(row[name]) for name in ("agent", "kind", "level", "seed"))
+    )
+    with paths.whole_file(table) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(order)
+
+
+def read_noise(table: Path = TABLE) -> list[dict]:
+    """Read the table's rows, as text."""
+    with Path(table).open(newline="") as file:
+        return list(csv.DictReader(file))
