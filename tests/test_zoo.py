@@ -4,12 +4,15 @@ import json
 import re
 from dataclasses import replace
 
+import gymnasium
+import numpy as np
 import pytest
+import stable_baselines3
 
 from atarilens import paths
-from atarilens.agents.zoo import available, load, select
+from atarilens.agents.zoo import FAMILIES, add, available, load, matrix, select
 from atarilens.games.emulators import EnvironmentSettings
-from atarilens.play import archive, load_replay
+from atarilens.play import archive, load_replay, zoo_rollout
 from atarilens.play.scores import evaluate
 from compendium.cli import main
 from compendium.shipping import zoo
@@ -19,6 +22,16 @@ SHORT = {
     "ppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "epochs": 1},
     "ga": {"population": 2, "episode_steps": 8, "parents": 1, "elite": 1},
 }
+
+
+class NoiseEnv(gymnasium.Env):
+    """Enough of an environment for Stable-Baselines3 to build its networks for Pong."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (84, 84, 4), np.uint8)
+    action_space = gymnasium.spaces.Discrete(6)
+
+    def reset(self, *, seed=None, options=None):
+        return self.observation_space.sample(), {}
 
 
 @pytest.fixture
@@ -151,3 +164,40 @@ def test_the_table_says_what_remains(capsys):
     said = capsys.readouterr().out
     assert "es-freeway-3" in said
     assert "55 games x 7 algorithms x 3 runs, would take" in said
+
+
+def test_every_cell_of_the_matrix_is_a_row_and_the_missing_ones_say_so(tmp_path, monkeypatch):
+    stored = available()
+    rows = matrix()
+    assert len(rows) == len(FAMILIES) * len(zoo.GAMES) * len(zoo.RUNS)
+    assert set(FAMILIES) == set(zoo.RECIPES)
+    assert sorted(name for name in rows["name"] if name) == sorted(
+        f"{row.algorithm}-{row.game}-{row.run}" for row in stored.itertuples() if row.tag == "final"
+    )
+    missing = rows[rows["name"] == ""]
+    assert missing["score"].isna().all()
+    assert missing["steps"].isna().all()
+    monkeypatch.setattr(paths, "ZOO", tmp_path)
+    assert len(available()) == 0
+    assert matrix()["score"].isna().all()
+
+
+def test_a_newcomer_joins_the_zoo(tmp_path, monkeypatch):
+    monkeypatch.setattr("atarilens.agents.zoo._newcomers", {})
+    model = stable_baselines3.PPO("CnnPolicy", NoiseEnv(), seed=1, device="cpu")
+    model.save(tmp_path / "model.zip")
+    agent = add(tmp_path / "model.zip", "my-ppo", game="pong")
+    assert agent.name == "my-ppo-pong-1"
+    assert load("my-ppo", "pong") is agent
+    rows = matrix()
+    (row,) = rows[rows["algorithm"] == "my-ppo"].itertuples()
+    assert (row.name, row.game, row.run, row.family) == ("my-ppo-pong-1", "pong", 1, "newcomer")
+    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path))
+    assert zoo_rollout("my-ppo", "pong", steps=5).read("hidden").shape == (5, 512)
+    with pytest.raises(ValueError, match="expected lower-case words joined by hyphens"):
+        add(agent, "My PPO")
+    first = available().iloc[0]
+    stored = load(first.algorithm, first.game, first.run, first.tag)
+    if first.algorithm != "my-ppo":
+        with pytest.raises(ValueError, match=f"the zoo has a stored agent {stored.name!r}: choose"):
+            add(stored, first.algorithm, first.run, first.tag)

@@ -2,11 +2,15 @@
 
 An agent of the zoo is stored as any other (see `files`), in `data/zoo`, and named
 `<algorithm>-<game>-<run>`, or `<algorithm>-<game>-<run>-<tag>` for a tag other than "final".
+Anyone's agent joins it for the length of a session by `add`: every analysis that goes through
+`available`, `matrix` and `load` then includes it.
 """
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 
 import pandas as pd
 import yaml
@@ -16,12 +20,23 @@ from atarilens.agents.agent import Agent
 from atarilens.agents.files import load_agent
 
 FINAL = "final"
+FAMILIES = {
+    **dict.fromkeys(("ppo", "a2c"), "policy gradient"),
+    **dict.fromkeys(("dqn", "qr-dqn"), "value"),
+    **dict.fromkeys(("ga", "es"), "evolution"),
+}
+GAMES = ("pong", "breakout", "freeway")
+RUNS = (1, 2, 3)
+NEWCOMER = "newcomer"  # family of an agent that was added
 COLUMNS = ("algorithm", "game", "run", "tag", "score", "steps")
 CRITERIA = {  # what a tag "last checkpoint within" counts, and how many of it make one unit
     "min": ("cpu_seconds", 60),
     "k": ("frames", 1_000),
     "M": ("frames", 1_000_000),
 }
+
+
+_newcomers: dict[tuple[str, str, int, str], Agent] = {}
 
 
 def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
@@ -39,6 +54,8 @@ def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
     Example:
         >>> agent = zoo.load("ppo", "pong", run=1)
     """
+    if newcomer := _newcomers.get((algorithm, game, run, tag)):
+        return newcomer
     row = paths.ZOO / f"{_name(algorithm, game, run, tag)}.yml"
     if row.is_file():
         return load_agent(row)
@@ -58,10 +75,70 @@ def available() -> pd.DataFrame:
     """
     rows = []
     for key in _keys():
-        row = yaml.safe_load((paths.ZOO / f"{_name(*key)}.yml").read_text())
+        newcomer = _newcomers.get(key)
+        path = paths.ZOO / f"{_name(*key)}.yml"
+        row = newcomer.facts if newcomer else yaml.safe_load(path.read_text())
         score = (row.get("score") or {}).get("mean")
         rows.append(dict(zip(COLUMNS, (*key, score, row.get("training_steps")), strict=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def matrix(tag: str = FINAL) -> pd.DataFrame:
+    """Return every cell of the zoo at a tag, trained or not, and every newcomer.
+
+    Args:
+        tag: see `load`.
+
+    Returns:
+        The columns of `available`, then `family`, and `name`, which is empty for a cell that is
+        not stored. Its score and steps are missing (NaN).
+    """
+    found = available()
+    found = found[found["tag"] == tag]
+    known = {tuple(row[:3]): row for row in found.itertuples(index=False)}
+    cells = [(name, game, run) for name in FAMILIES for game in GAMES for run in RUNS]
+    rows = []
+    for key in dict.fromkeys([*cells, *known]):
+        row = known.get(key, (*key, tag, None, None))
+        name = _name(*key, tag) if key in known else ""
+        rows.append((*row, FAMILIES.get(key[0], NEWCOMER), name))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, "family", "name"])
+    return table.astype({"score": float, "steps": float})
+
+
+def add(agent: Agent | str | Path, algorithm: str, run: int = 1, tag: str = FINAL, **how) -> Agent:
+    """Let anyone's agent join the zoo until this session ends.
+
+    Args:
+        agent: an agent, or what `load_agent` takes: a name, or the path of a checkpoint of
+            Stable-Baselines3, CleanRL, greydanus/baby-a3c or `save_agent`.
+        algorithm: the name under which it appears: lower-case words joined by hyphens.
+        run: number of the run, from 1 on.
+        tag: see `load`.
+        **how: further arguments of `load_agent`: game, preprocessing, settings.
+
+    Returns:
+        The agent, named `<algorithm>-<game>-<run>`.
+
+    Raises:
+        ValueError: if the name is malformed or taken, or `load_agent` refuses.
+
+    Example:
+        >>> zoo.add("model.zip", "my-ppo", game="pong")
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]*[a-z])*", algorithm) or run < 1:
+        raise ValueError(
+            f"algorithm {algorithm!r}, run {run}: expected lower-case words joined by hyphens, "
+            "such as my-ppo, and a run from 1 on"
+        )
+    agent = agent if isinstance(agent, Agent) else load_agent(agent, **how)
+    key = (algorithm, agent.game, run, tag)
+    if (paths.ZOO / f"{_name(*key)}.yml").exists():
+        raise ValueError(
+            f"the zoo has a stored agent {_name(*key)!r}: choose another algorithm name"
+        )
+    _newcomers[key] = replace(agent, name=_name(*key))
+    return _newcomers[key]
 
 
 def select(checkpoints: Iterable[Mapping], criterion: str | tuple[str, float]) -> Mapping | None:
@@ -107,8 +184,9 @@ def _name(algorithm: str, game: str, run: int, tag: str) -> str:
 
 
 def _keys() -> list[tuple[str, str, int, str]]:
-    """Return (algorithm, game, run, tag) of each row of the zoo, sorted."""
+    """Return (algorithm, game, run, tag) of each stored agent and each newcomer, sorted."""
     found = (
         re.fullmatch(r"(.+?)-([a-z]+)-(\d+)(?:-(.+))?", row.stem) for row in paths.ZOO.glob("*.yml")
     )
-    return sorted((m[1], m[2], int(m[3]), m[4] or FINAL) for m in found if m)
+    stored = {(m[1], m[2], int(m[3]), m[4] or FINAL) for m in found if m}
+    return sorted(stored | _newcomers.keys())

@@ -18,6 +18,7 @@ from joblib import Parallel, delayed
 
 from atarilens import paths
 from atarilens.agents import load_agent, save_agent
+from atarilens.agents.zoo import GAMES, RUNS
 from atarilens.games.emulators import EnvironmentSettings
 from atarilens.play import archive
 from atarilens.play.scores import evaluate, write_scores
@@ -34,8 +35,6 @@ from compendium.training.dqn import DQNSettings
 from compendium.training.evolution import EvolutionSettings
 from compendium.training.ppo import A2C, PPOSettings
 
-GAMES = ("pong", "breakout", "freeway")
-RUNS = (1, 2, 3)
 EPISODES = 10  # that a shipped agent is measured by
 CHECKPOINT_EVERY = 25_000  # agent steps; 100,000 frames
 UNITS = 128  # of the dense layer
