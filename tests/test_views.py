@@ -101,8 +101,6 @@ def panels(n=4):
 def every_figure():
     words = {"caption": "Words. " * 60}
     yield views.screens_figure([panels(), panels(6)], headings=["a", "b"], **words)
-    values, ends = {"agent": {"ball": [1, 2]}}, {"agent": {"ball": (0.5, 2.5)}}
-    yield views.attention_figure(values, ends, rows=[panels(2)], axis_label="NSS", **words)
     yield views.curves_figure(
         {"run": (np.arange(3), np.arange(3))},
         {"strong": (2, 2, 1, 3)},

@@ -40,7 +40,6 @@ from atarilens.views.galleries import GalleryRow, gallery_figure, grey_pictures
 from atarilens.views.interventions import branches_figure, shares_figure
 from atarilens.views.layouts import (
     Plot,
-    attention_figure,
     curves_figure,
     page,
     screens_figure,
@@ -61,7 +60,6 @@ __all__ = [
     "Panel",
     "Plot",
     "algorithm_colour",
-    "attention_figure",
     "attention_film",
     "attention_input",
     "attention_networks_figure",

@@ -98,7 +98,7 @@ def attention_networks_figure(
 
     Args:
         rows: name of a network -> its panels, equally many each.
-        conditions: see `layouts.attention_figure`, as the next one; the objects are networks.
+        conditions: see `layouts.draw_bars`, as the next one; the objects are networks.
         intervals: likewise.
         title: the finding.
         axis_label: what the bars measure.

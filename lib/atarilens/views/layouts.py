@@ -272,36 +272,6 @@ def screens_figure(
         return lay_out(rows, (), caption, headings, critic)[0]
 
 
-def attention_figure(
-    conditions: Mapping[str, Mapping[str, Sequence[float]]],
-    intervals: Mapping[str, Mapping[str, Sequence[float]]],
-    *,
-    axis_label: str,
-    caption: str,
-    rows: Sequence[Sequence[Panel]] = (),
-    headings: Sequence[str] = (),
-    critic: bool = True,
-    chance: float = 0.0,
-) -> Figure:
-    """Draw bars per object and condition, an interval on each and a dot for each episode.
-
-    Args:
-        conditions: condition -> object -> `[E]` one number per episode, NaN where it has none.
-        intervals: condition -> object -> (low, high) over whole episodes.
-        axis_label: what the bars measure.
-        caption: what stands below the figure.
-        rows: rows of screens above the bars, with their `headings`.
-        headings: what stands above each row.
-        critic: whether any map of the rows has a critic.
-        chance: where a dashed line marks chance.
-    """
-    with house_style():
-        figure, (axes,) = lay_out(rows, [2.6], caption, headings, critic)
-        draw_bars(axes, conditions, intervals, axis_label)
-        axes.axhline(chance, color=CHANCE, lw=1, ls="--")
-    return figure
-
-
 def draw_bars(
     axes: Axes,
     conditions: Mapping[str, Mapping[str, Sequence[float]]],
@@ -312,9 +282,9 @@ def draw_bars(
 
     Args:
         axes: to draw on.
-        conditions: see `attention_figure`, as the next two.
-        intervals: likewise.
-        axis_label: likewise.
+        conditions: condition -> object -> `[E]` one number per episode, NaN where it has none.
+        intervals: condition -> object -> (low, high) over whole episodes.
+        axis_label: what the bars measure.
     """
     objects = list(dict.fromkeys(name for row in conditions.values() for name in row))
     width = 0.8 / len(conditions)

@@ -15,8 +15,9 @@ import torch
 from torch.nn import functional as F
 
 from atarilens.agents import Agent, list_agents, load_agent
-from atarilens.agents.networks import ACTOR_GAIN, RecurrentActorCritic, initialise
+from atarilens.agents.networks import ACTOR_GAIN, initialise
 from atarilens.agents.preprocessing import luma80
+from atarilens.agents.registry import build_network
 from atarilens.games.hints import draw_hint
 from compendium.training.emulators import Emulators
 from compendium.training.learner import GradientLearner
@@ -116,7 +117,7 @@ def imitate(
         "lineage": f"imitates {expert.name}",
         "expert_sha256": expert.facts.get("sha256"),
     }
-    network = initialise(RecurrentActorCritic(len(expert.action_meanings)), seed)
+    network = initialise(build_network("lstm", len(expert.action_meanings)), seed)
     with torch.no_grad():
         network.actor_linear.weight.div_(ACTOR_GAIN)  # at 0.01, too little reaches the layers below
     network.to(memory_format=torch.channels_last)
