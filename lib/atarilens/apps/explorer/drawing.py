@@ -312,14 +312,29 @@ def activations_image(channels: np.ndarray | None, kind: str) -> tuple[np.ndarra
 
 def bars_html(explanation: Explanation, probe: Probe | None = None) -> str:
     """Draw the probability of every action, and the probability after a probe."""
+    after = None if probe is None else probe.probabilities
+    return shares_html(explanation.probabilities, after, explanation.action)
+
+
+def shares_html(
+    before: Mapping[str, float], after: Mapping[str, float] | None = None, done: str = ""
+) -> str:
+    """Draw action probabilities as bars.
+
+    Args:
+        before: action -> probability.
+        after: the same after a change; drawn below, in orange.
+        done: the action that was taken.
+    """
     rows = []
-    for name, share in explanation.probabilities.items():
-        done = " al-done" if name == explanation.action else ""
-        after = "" if probe is None else probe.probabilities[name]
-        second = "" if probe is None else f'<i class="al-after" style="width:{after:.1%}"></i>'
-        number = f"{share:.2f}" if probe is None else f"{share:.2f} → {after:.2f}"
+    for name, share in before.items():
+        taken = " al-done" if name == done else ""
+        second, number = "", f"{share:.2f}"
+        if after is not None:
+            second = f'<i class="al-after" style="width:{after[name]:.1%}"></i>'
+            number = f"{share:.2f} → {after[name]:.2f}"
         rows.append(
-            f'<div class="al-bar{done}"><span>{escape(name)}</span>'
+            f'<div class="al-bar{taken}"><span>{escape(name)}</span>'
             f'<div><i style="width:{share:.1%}"></i>{second}</div><b>{number}</b></div>'
         )
     return f'<div class="al-bars">{"".join(rows)}</div>'

@@ -160,6 +160,8 @@ class Explorer(Panels):
             agent, seen = self.exploration.seen_by(self.onlooker)
             region = None if picture is self.observed else agent.region
             shape = seen.observations.shape[-2:]
+            if picture is self.screen:
+                self.what_if.choose(event["y"] * 210, event["x"] * 160)
             self.probe(drawing.pixel_at(event["x"], event["y"], region, shape))
 
     def _on_key(self, event) -> None:
@@ -336,6 +338,7 @@ class Explorer(Panels):
         self.repeats.disabled = knobs.method == "jacobian"
         self.radius.disabled &= self.centre is None
         self._draw_curves(step, knobs)
+        self.what_if.show(agent, seen, step, explanation.maps.actor)
 
     def _draw_beside(self, step: int, knobs: Knobs, marks: tuple) -> None:
         """Draw the maps of another agent beside those of the onlooker."""

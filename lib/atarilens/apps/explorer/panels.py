@@ -4,6 +4,7 @@ import ipywidgets as widgets
 
 from atarilens.apps.explorer.decision import agents_of, replays_of
 from atarilens.apps.explorer.picture import Picture
+from atarilens.apps.explorer.whatif import WhatIf
 from atarilens.games.objects import GAMES
 from atarilens.games.objects import game as game_facts
 
@@ -47,7 +48,8 @@ class Panels:
         )
         self.heading, self.status, self.log = widgets.HTML(), widgets.HTML(), widgets.Output()
         choices = (self.game, self.agent, self.episode, self.seed, self.steps, self.actions)
-        cards = self._screen(), self._seen(), self._knobs(), self._curves()
+        self.what_if = WhatIf()
+        cards = self._screen(), self._seen(), self._knobs(), self._curves(), self.what_if.card
         self.page = box(
             "atarilens",
             box("al-head", self.heading, self.status),
