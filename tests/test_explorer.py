@@ -36,8 +36,9 @@ from atarilens.games.emulators import EnvironmentSettings
 from atarilens.games.objects import object_boxes
 from atarilens.measures.attention import attention_by_object
 from atarilens.play.inference import seen_by
+from atarilens.play.synthetic_gaze import write_synthetic_trials
 from atarilens.play.trajectories import save_replay
-from atarilens.saliency import jacobian_saliency, perturbation_saliency
+from atarilens.saliency import attention_saliency, jacobian_saliency, perturbation_saliency
 from atarilens.views import common_gain, overlay
 
 STEP = 9
@@ -118,7 +119,7 @@ def test_the_gain_of_an_episode_fills_the_brightness(untrained_agent, short_traj
 
 
 def test_wrong_knobs_and_steps_are_refused(untrained_agent, short_trajectory):
-    with pytest.raises(ValueError, match="method is 'occlusion', expected perturbation or jac"):
+    with pytest.raises(ValueError, match="method is 'occlusion', expected perturbation, jac"):
         Knobs("occlusion")
     with pytest.raises(ValueError, match="heads is 'tail', expected actor, critic, both"):
         Knobs(heads="tail")
@@ -610,3 +611,60 @@ def test_the_strong_agent_comes_first(monkeypatch):
     monkeypatch.setattr(page_module, "list_agents", lambda: ["untrained-pong"])
     assert page_module.default_agent() == "untrained-pong"
     assert page_module.default_agent("Tennis") == "untrained-tennis"
+
+
+# -- built-in attention, and gaze
+
+
+@pytest.fixture(scope="module")
+def attentive():
+    """An untrained network of Breakout with attention of its own."""
+    return load_agent("untrained-breakout-sparse-fls")
+
+
+def test_the_networks_own_attention_is_a_third_method(attentive):
+    page = Explorer(attentive, steps=10)
+    assert [value for _, value in page.method.options] == ["perturbation", "jacobian", "attention"]
+    page.method.value = "attention"
+    assert not page.status.value
+    assert page.stride.disabled
+    assert "blue: weighed more" in page.screen_note.value
+    step = page.step.value
+    seen = page.exploration.trajectory
+    own = attention_saliency(attentive.network, *seen.decision(step))
+    found = page.exploration.maps(attentive.name, step, page.knobs)
+    np.testing.assert_array_equal(found.actor, own.actor)
+    page.network.value = "untrained-breakout"  # a network without attention
+    assert [value for _, value in page.method.options] == ["perturbation", "jacobian"]
+    assert page.method.value == "perturbation"
+    assert not page.status.value
+
+
+def test_gaze_is_drawn_over_the_screen_of_a_trial(attentive, tmp_path):
+    write_synthetic_trials(tmp_path, trials=1, frames=45, player="untrained-breakout")
+    page = Explorer(attentive, steps=10, gaze=tmp_path)
+    assert "<circle" not in page.screen.drawing
+    page.method.value = "attention"
+    page.episode.value = page.episode.options[-1]
+    assert not page.status.value
+    assert page.episode.value.startswith("gaze: 1_SYNTH_0_")
+    assert "reads a trial of Breakout" in page.heading.value
+    assert "synthetic gaze" in page.heading.value
+    page.go(6)
+    points = page.trial.points(6)
+    assert page.screen.drawing.count("<circle") == len(points) > 5
+    y, x = points[0]
+    assert f'cx="{x + 0.5}" cy="{y + 0.5}"' in page.screen.drawing
+    np.testing.assert_array_equal(page.exploration.trajectory.frames, page.trial.frames)
+
+
+def test_a_trial_of_a_person_has_no_objects(attentive, tmp_path):
+    write_synthetic_trials(tmp_path, trials=1, frames=30, player="untrained-breakout")
+    meta = tmp_path / "meta_data.csv"
+    meta.write_text("GameName,trial_id\nbreakout,1\n")
+    page = Explorer(attentive, steps=5, gaze=tmp_path)
+    page.episode.value = page.episode.options[-1]
+    assert not page.status.value
+    assert "a person&#x27;s gaze" in page.heading.value
+    page.objects.value = True
+    assert "<rect" not in page.screen.drawing

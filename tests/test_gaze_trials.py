@@ -68,7 +68,7 @@ def test_a_trial_is_what_was_played(trial, made):
     np.testing.assert_array_equal(trial.frames[6], np.maximum(*pair))
     ram = np.load(made / f"{trial.name}.npy")
     np.testing.assert_array_equal(trial.ram, ram[::4])
-    assert trial.rule.startswith("synthetic: the gaze is where the ball was 8 emulator frames")
+    assert trial.rule.startswith("synthetic: the gaze is where the ball was 4 emulator frames")
 
 
 def test_the_screens_are_those_that_the_agent_would_be_shown(trial):

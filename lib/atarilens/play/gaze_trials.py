@@ -227,7 +227,13 @@ def watched(trial: GazeTrial, agent: Agent) -> Trajectory:
         ram=np.zeros((steps, 128), np.uint8) if trial.ram is None else trial.ram,
         hints=None,
         settings=agent.settings,
-        origin={"agent": f"trial {trial.name}", "seed": 0, "watched_by": agent.name},
+        origin={
+            "agent": f"trial {trial.name}",
+            "seed": 0,
+            "watched_by": agent.name,
+            "trial": trial.name,
+            "gaze": "synthetic gaze" if trial.rule else "a person's gaze",
+        },
         **read_episodes(agent, trial.frames, np.zeros(steps, np.int64)),
     )
 

@@ -37,7 +37,7 @@ META_COLUMNS = (
     *("total_game_play_time", "total_episode", "avg_error", "max_error", "low_sample_rate"),
     *("frame_averaging", "fps", "synthetic"),
 )
-DELAY = 8  # emulator frames, 0.13 s
+DELAY = 4  # emulator frames, 67 ms
 NOISE = 6.0  # px, standard deviation along x and y
 SAMPLES = 5  # gaze points per emulator frame
 BLINKS = 0.05  # share of the frames without gaze

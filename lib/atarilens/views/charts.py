@@ -170,8 +170,9 @@ def draw_strips(
     colours: Mapping[str, str],
     *,
     label: str,
+    chance: float | None = 0.0,
 ) -> None:
-    """Draw a strip of dots per row, its mean and interval, on a zero line.
+    """Draw a strip of dots per row, its mean and interval, on a line that marks chance.
 
     Args:
         axes: where to draw.
@@ -179,6 +180,7 @@ def draw_strips(
         intervals: row -> (mean, low, high).
         colours: row -> colour.
         label: of the x axis.
+        chance: where the line is; None for no line.
     """
     with house_style():
         for place, (name, row) in enumerate(values.items()):
@@ -188,7 +190,8 @@ def draw_strips(
             mean, low, high = intervals[name]
             axes.plot([low, high], [place, place], color=INK, lw=2.6)
             axes.plot(mean, place, "D", color=colour, ms=8, mec=INK, mew=1.2)
-        axes.axvline(0, color=INK, lw=1)
+        if chance is not None:
+            axes.axvline(chance, color=INK, lw=1)
         axes.set_yticks(range(len(values)), list(values))
         axes.set(ylim=(len(values) - 0.4, -0.6), xlabel=label)
         axes.grid(False, axis="y")

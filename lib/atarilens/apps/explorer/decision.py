@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from atarilens.agents.files import UNTRAINED
 from atarilens.games.objects import game as game_facts
 from atarilens.games.objects import has_objects, object_boxes, to_observation
 from atarilens.measures.attention import attention_by_object
+from atarilens.play.gaze_trials import META, list_gaze_trials
 from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import (
     SaliencyMaps,
+    attention_saliency,
     gaussian_mask,
     jacobian_saliency,
     perturb,
@@ -26,7 +29,7 @@ from atarilens.saliency import (
 from atarilens.saliency.calling import one_torch_thread
 from atarilens.views import common_gain, overlay
 
-METHODS = ("perturbation", "jacobian")
+METHODS = ("perturbation", "jacobian", "attention")
 HEADS = ("actor", "critic", "both")
 BLUR_SIGMA = 3.0  # px
 GAIN_STEPS = 12  # steps of an episode that determine its gain
@@ -37,7 +40,8 @@ class Knobs:
     """Settings of the maps.
 
     Attributes:
-        method: "perturbation" (Greydanus et al. 2018) or "jacobian".
+        method: "perturbation" (Greydanus et al. 2018), "jacobian", or "attention": the network's
+            own, if it has one.
         stride: px between perturbation centres.
         radius: px, standard deviation of the perturbation's mask.
         gain: factor on the brightness that `episode_gain` chooses.
@@ -58,14 +62,14 @@ class Knobs:
     def __post_init__(self):
         """Check the words; the saliency functions check the numbers."""
         if self.method not in METHODS:
-            raise ValueError(f"method is {self.method!r}, expected {' or '.join(METHODS)}")
+            raise ValueError(f"method is {self.method!r}, expected {', '.join(METHODS)}")
         if self.heads not in HEADS:
             raise ValueError(f"heads is {self.heads!r}, expected {', '.join(HEADS)}")
 
     @property
     def map_key(self) -> tuple:
-        """The settings that change the maps: a Jacobian has only its name."""
-        if self.method == "jacobian":
+        """The settings that change the maps: only a perturbation has more than its name."""
+        if self.method != "perturbation":
             return (self.method,)
         return self.method, self.stride, self.radius, self.repeats
 
@@ -123,6 +127,8 @@ def saliency_of(agent: Agent, observation, memory, knobs: Knobs) -> SaliencyMaps
     """Compute the maps of one decision, or of T, by the method that the knobs name."""
     if knobs.method == "jacobian":
         return jacobian_saliency(agent.network, observation, memory)
+    if knobs.method == "attention":
+        return attention_saliency(agent.network, observation, memory)
     return perturbation_saliency(
         agent.network,
         observation,
@@ -195,7 +201,8 @@ def explain(
         for each, head in zip(gain, HEADS, strict=False)
     ]
     shape = observation.shape[-2:]
-    boxes = object_boxes(agent.game, trajectory.ram[step]) if has_objects(agent.game) else {}
+    known = has_objects(agent.game) and trajectory.ram[step].any()  # a person's trial has no RAM
+    boxes = object_boxes(agent.game, trajectory.ram[step]) if known else {}
     boxes = to_observation(boxes, agent.region, shape)
     return Explanation(
         image=overlay(trajectory.frames[step], maps, agent.region, shown),
@@ -277,6 +284,16 @@ def agents_of(game: str) -> list[str]:
 def replays_of(game: str) -> list[str]:
     """Return the names of the stored replays of a game."""
     return sorted(path.stem for path in paths.REPLAYS.glob(f"{game}*.npz"))
+
+
+def trials_of(game: str, folder: str | Path) -> list[str]:
+    """Return the names of the trials of gaze on a game in a folder; none if it is no such folder.
+
+    Args:
+        game: name of a game.
+        folder: in the layout of Atari-HEAD, see `play.gaze_trials`.
+    """
+    return list_gaze_trials(game, folder) if (Path(folder) / META).is_file() else []
 
 
 def checkpoints(name: str) -> dict[str, int]:

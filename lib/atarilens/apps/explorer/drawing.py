@@ -121,6 +121,13 @@ def marks_svg(
     return "".join([*parts, "</svg>"])
 
 
+def with_gaze(svg: str, points: np.ndarray) -> str:
+    """Add gaze points `[n, 2]`, (row, column) in px of the screen, to a drawing over it."""
+    style = 'r="1.6" fill="#ff2020" fill-opacity="0.8" stroke="none"'
+    dots = (f'<circle cx="{x + 0.5}" cy="{y + 0.5}" {style}/>' for y, x in points.tolist())
+    return svg.removesuffix("</svg>") + "".join(dots) + "</svg>"
+
+
 @dataclass(frozen=True)
 class Curve:
     """Values over the steps of an episode.
@@ -245,10 +252,14 @@ def heading_html(exploration: Exploration, step: int, action: str) -> str:
     before = (trajectory.episode == episode) & (np.arange(len(trajectory)) < step)
     score = trajectory.rewards[before].sum()
     title = game(exploration.player.game).title
-    seed = trajectory.origin["seed"] + int(episode)
+    origin, name = trajectory.origin, exploration.player.name
+    if "trial" in origin:
+        words, first = f"{name} reads a trial of {title}", f"{origin['trial']}: {origin['gaze']}"
+    else:
+        words, first = f"{name} plays {title}", f"seed {origin['seed'] + int(episode)}"
     return (
-        f'<div class="al-title"><h1>{escape(exploration.player.name)} plays {title}</h1><span>'
-        f"seed {seed} · step {step} of {len(trajectory) - 1} · score {score:g} · "
+        f'<div class="al-title"><h1>{escape(words)}</h1><span>'
+        f"{escape(first)} · step {step} of {len(trajectory) - 1} · score {score:g} · "
         f"action <b>{action}</b></span></div>"
     )
 
@@ -260,6 +271,8 @@ def screen_note_html(
     names = " (left) and ".join(f"<b>{escape(name)}</b>" for name in onlookers)
     right, left = (" (right)", " (left)") if len(onlookers) == 2 else ("", "")
     whose = "" if list(onlookers) == [player] else f"Maps of {names}{right}. "
+    if knobs.method == "attention":
+        return f'<div class="al-note">{whose}<i class="al-actor"></i>blue: weighed more</div>'
     return (
         f'<div class="al-note">{whose}<i class="al-actor"></i>blue: matters to the actor'
         f'<i class="al-critic"></i>orange: matters to the critic; '

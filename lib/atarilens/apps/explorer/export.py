@@ -72,7 +72,9 @@ def write_view(
         panels.append(Panel(blurred, f"blurred at ({row}, {column})", moved, circle=circle))
         scores = {"actor": probed.actor_score, "critic": probed.critic_score}
         numbers["probe"] = {"pixel": centre, **scores}
-    caption = f"{exploration.player.name}, {knobs.method} saliency. {describe_gain(gain)}"
+    caption = f"{exploration.player.name}, {knobs.method} saliency. "
+    own = f"Gain: {gain[0]:.3g} grey levels per unit of attention."
+    caption += own if knobs.method == "attention" else describe_gain(gain)
     curves = (
         drawing.value_curves(exploration, onlooker),
         drawing.attention_curves(exploration, onlooker, knobs),

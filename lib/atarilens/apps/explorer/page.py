@@ -19,20 +19,23 @@ from atarilens.apps.explorer.decision import (
     agents_of,
     checkpoints,
     first_step,
-    replays_of,
 )
 from atarilens.apps.explorer.exploration import Exploration
 from atarilens.apps.explorer.panels import (
     INSIDE,
+    METHODS,
     NEW,
     NOBODY,
+    OWN_METHOD,
     PLAYER,
     REPEATS,
+    TRIAL,
     Panels,
     agent_names,
 )
 from atarilens.games.objects import game as game_facts
 from atarilens.paths import BUILD, ROOT
+from atarilens.play.gaze_trials import GazeTrial, gaze_folder, load_gaze_trial, watched
 from atarilens.play.rollouts import replay, rollout
 from atarilens.saliency.calling import one_torch_thread
 
@@ -56,10 +59,13 @@ class Explorer(Panels):
         greedy: take the likeliest action, as an agent with Q-values always does; otherwise actions
             are drawn from the policy.
         replay: name of a stored replay to show first, or None.
+        gaze: folder of trials of gaze in the layout of Atari-HEAD, which join the episodes to
+            choose from; by default the one that `make gaze-data` fetches into.
 
     Attributes:
         exploration: the episode, and the maps that were computed for it.
         centre: (row, column) of the probed pixel of the observation, or None.
+        trial: of gaze that is shown, or None.
     """
 
     def __init__(
@@ -70,11 +76,14 @@ class Explorer(Panels):
         greedy: bool = False,
         replay: str | None = None,
         game: str | None = None,
+        gaze: str | Path = "",
     ):
         first = agent if isinstance(agent, Agent) else open_agent(agent or default_agent(), game)
         self._own = {} if agent in ("", first.name) else {first.name: first}
         names = agent_names(first.game, self._own)
-        super().__init__(first.game, names, first.name, seed, steps, greedy, replay)
+        folder = gaze or gaze_folder()
+        super().__init__(first.game, names, first.name, seed, steps, greedy, replay, folder)
+        self.trial: GazeTrial | None = None
         self.exploration: Exploration | None = None
         self.centre: tuple[int, int] | None = None
         self._quiet = False  # while widgets change together
@@ -113,7 +122,7 @@ class Explorer(Panels):
             return
         self._quiet = True
         self.agent.options = agent_names(change["new"], self._own)
-        self.episode.options = [NEW, *replays_of(change["new"])]
+        self.episode.options = self.episodes(change["new"])
         self._quiet = False
         self.load()
 
@@ -232,7 +241,7 @@ class Explorer(Panels):
         self.seed.value += 1
 
     def _load(self) -> None:
-        self.play.playing = False
+        self.play.playing, trial = False, None
         if self.episode.value == NEW:
             name = self.agent.value
             self._say(f"{name} is playing …")
@@ -240,6 +249,14 @@ class Explorer(Panels):
             settings = {"greedy": self.actions.value or agent.network.q_values}
             with one_torch_thread():  # with one screen at a time, more threads are slower
                 trajectory = rollout(agent, self.seed.value, self.steps.value, **settings)
+        elif self.episode.value.startswith(TRIAL):
+            name = self.episode.value.removeprefix(TRIAL)
+            self._say(f"reading trial {name} …")
+            agent = self._own.get(self.agent.value) or load_agent(self.agent.value)
+            with one_torch_thread():
+                folder, steps = self.gaze_folder, self.steps.value
+                trial = load_gaze_trial(name, agent.game, folder, max_steps=steps)
+                trajectory = watched(trial, agent)
         else:
             self._say(f"replaying {self.episode.value} …")
             with one_torch_thread():
@@ -248,7 +265,7 @@ class Explorer(Panels):
         self._quiet = True
         try:
             self.exploration = Exploration(agent, trajectory, self._own)
-            self.centre = None
+            self.centre, self.trial = None, trial
             self.agent.value = agent.name
             self.step.value = self.play.value = 0
             self.step.max = self.play.max = len(trajectory) - 1
@@ -315,14 +332,19 @@ class Explorer(Panels):
         self._fill_in_when_idle()
 
     def _draw(self) -> None:
-        step, knobs, onlooker = self.step.value, self.knobs, self.onlooker
+        step, onlooker = self.step.value, self.onlooker
         agent, seen = self.exploration.seen_by(onlooker)
+        self._offer_methods(agent)
+        knobs = self.knobs
         explanation = self.exploration.explain(onlooker, step, knobs)
         probe = self.centre and self.exploration.probe(onlooker, step, self.centre, knobs)
         shape = height, width = seen.observations.shape[-2:]
         marks = explanation.boxes if self.objects.value else {}, self.centre, knobs.radius
         self.screen.image = drawing.png(explanation.image)
         self.screen.drawing = drawing.marks_svg((210, 160), *marks, agent.region, shape)
+        if self.trial:
+            points = self.trial.points(step)
+            self.screen.drawing = drawing.with_gaze(self.screen.drawing, points)
         self._draw_beside(step, knobs, marks)
         self.observed.drawing = drawing.marks_svg(shape, *marks, (0, height, 0, width), shape)
         self._draw_inside(explanation, probe, step)
@@ -334,11 +356,20 @@ class Explorer(Panels):
         self.bars.value = drawing.bars_html(explanation, probe)
         self.probed.value = drawing.probe_html(probe, self.centre, agent.action_meanings)
         self.forget.disabled = self.centre is None
-        self.stride.disabled = self.radius.disabled = knobs.method == "jacobian"
-        self.repeats.disabled = knobs.method == "jacobian"
+        self.stride.disabled = self.radius.disabled = knobs.method != "perturbation"
+        self.repeats.disabled = knobs.method != "perturbation"
         self.radius.disabled &= self.centre is None
         self._draw_curves(step, knobs)
         self.what_if.show(agent, seen, step, explanation.maps.actor)
+
+    def _offer_methods(self, agent: Agent) -> None:
+        """Offer the network's own attention if it has one, and keep the choice if it still can."""
+        offered = [*METHODS, *([OWN_METHOD] if hasattr(agent.network, "attention") else [])]
+        if list(self.method.options) != offered:
+            chosen, self._quiet = self.method.value, True
+            self.method.options = offered
+            self.method.value = chosen if chosen in dict(map(reversed, offered)) else METHODS[0][1]
+            self._quiet = False
 
     def _draw_beside(self, step: int, knobs: Knobs, marks: tuple) -> None:
         """Draw the maps of another agent beside those of the onlooker."""

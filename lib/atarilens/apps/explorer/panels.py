@@ -1,8 +1,10 @@
 """The widgets of the explorer's page and their layout; `page` gives them their functions."""
 
+from pathlib import Path
+
 import ipywidgets as widgets
 
-from atarilens.apps.explorer.decision import agents_of, replays_of
+from atarilens.apps.explorer.decision import agents_of, replays_of, trials_of
 from atarilens.apps.explorer.picture import Picture
 from atarilens.apps.explorer.whatif import WhatIf
 from atarilens.games.objects import GAMES
@@ -16,6 +18,8 @@ INSIDE = ["what it reads", "last convolution", "memory", "spread of the maps"]
 TICK = 125  # ms per step while the episode plays
 HEADS = [("actor and critic", "both"), ("actor", "actor"), ("critic", "critic")]
 METHODS = [("Perturbation", "perturbation"), ("Jacobian", "jacobian")]
+OWN_METHOD = ("Own attention", "attention")  # of networks that have one
+TRIAL = "gaze: "  # before the name of a trial among the episodes
 
 
 class Panels:
@@ -29,14 +33,16 @@ class Panels:
         steps: length of a new episode.
         greedy: take the likeliest action.
         replay: name of the chosen replay, or None.
+        gaze: folder of trials of gaze, in the layout of Atari-HEAD; it need not exist.
     """
 
-    def __init__(self, game, agents, agent, seed, steps, greedy, replay):
+    def __init__(self, game, agents, agent, seed, steps, greedy, replay, gaze):
+        self.gaze_folder = Path(gaze)
         shown = GAMES | {game: game_facts(game)}  # a game without a record can be explored, too
         games = [(facts.title, name) for name, facts in shown.items()]
         self.game = dropdown("Game", games, game)
         self.agent = dropdown("Agent", agents, agent)
-        self.episode = dropdown("Episode", [NEW, *replays_of(game)], replay or NEW)
+        self.episode = dropdown("Episode", self.episodes(game), replay or NEW)
         self.seed = number("Seed", seed, 0, 2**31 - 1)
         self.steps = number("Steps", steps, 10, 3000)
         self.actions = dropdown("Actions", [("sampled", False), ("greedy", True)], greedy)
@@ -57,6 +63,11 @@ class Panels:
             box("al-choose", *choices, self.own_file, self.another),
             box("al-body", *cards),
         )
+
+    def episodes(self, game: str) -> list[str]:
+        """Return the episodes of a game to choose from."""
+        trials = trials_of(game, self.gaze_folder)
+        return [NEW, *replays_of(game), *(f"{TRIAL}{name}" for name in trials)]
 
     def _screen(self) -> widgets.Box:
         self.screen = Picture(label="game screen with saliency")
@@ -91,7 +102,11 @@ class Panels:
     def _knobs(self) -> widgets.Box:
         self.method = widgets.ToggleButtons(
             options=METHODS,
-            tooltips=["blur each region and measure the change", "the gradient at every pixel"],
+            tooltips=[
+                "blur each region and measure the change",
+                "the gradient at every pixel",
+                "what the network itself weighs more strongly",
+            ],
         )
         self.network = dropdown("Maps of", [PLAYER], PLAYER)
         self.compared = dropdown("Beside", [NOBODY], NOBODY)
