@@ -8,6 +8,7 @@ from atarilens.features.classifying import (
     tell_apart,
     without_score,
 )
+from atarilens.features.filters import past_share, strongest_filters, temporal_lean
 from atarilens.features.goggles import SURVIVES, contrast_left, with_goggles
 from atarilens.features.inputs import Smoothness, exciting_inputs, used_filters, value_of
 from atarilens.features.novelty import novelty
@@ -32,37 +33,56 @@ from atarilens.features.states import (
     states_of,
 )
 from atarilens.features.synthesis import SynthesizedStates, synthesize, target_loss, target_measure
+from atarilens.features.units import (
+    Patch,
+    activations,
+    layers_of,
+    live_units,
+    receptive_fields,
+    top_patches,
+    unit_activation,
+)
 
 __all__ = [
     "SURVIVES",
     "Kinship",
+    "Patch",
     "PointMap",
     "Smoothness",
     "StateModel",
     "SynthesizedStates",
     "ToldApart",
     "Watched",
+    "activations",
     "contrast_left",
     "exciting_inputs",
     "grey_of",
     "kinship",
+    "layers_of",
     "list_state_models",
+    "live_units",
     "map_agreement",
     "mask_pictures",
     "neighbour_runs",
     "neighbours_kept",
     "novelty",
     "observations_of",
+    "past_share",
     "pictures_of",
     "ram_points",
     "random_screens",
+    "receptive_fields",
     "resized",
     "stacked",
     "states_of",
+    "strongest_filters",
     "synthesize",
     "target_loss",
     "target_measure",
     "tell_apart",
+    "temporal_lean",
+    "top_patches",
+    "unit_activation",
     "used_filters",
     "value_of",
     "watch",

@@ -113,8 +113,8 @@ def archived(agent: Agent, *, steps: int = STEPS, progress: bool = False) -> Zoo
     """Return the rollout of any agent; re-create it if the cache does not hold it.
 
     The seed is 0. Q-networks play greedily, policies draw their actions. If the agent has a replay
-    beside its row in `data/zoo`, the recorded actions are played again and every screen, RAM and
-    reward is compared with the record; for another number of steps the agent plays now.
+    beside its row in `data/zoo`, the recorded actions are played again; if all of them are, every
+    screen, RAM and reward is compared with the record. For more steps than that the agent plays.
 
     Args:
         agent: of the zoo, or anyone's.
@@ -127,8 +127,8 @@ def archived(agent: Agent, *, steps: int = STEPS, progress: bool = False) -> Zoo
     path = paths.cache() / "zoo" / f"{agent.name}-{_key(agent, steps)}.h5"
     if not _is_whole(path):
         recorded = replay_path(agent)
-        if steps == STEPS and recorded.is_file():
-            played = replay(recorded, agent, progress=progress)
+        if steps <= STEPS and recorded.is_file():
+            played = replay(recorded, agent, max_steps=steps, progress=progress)
             if played.origin.get("agent_sha256") != agent.facts.get("sha256"):
                 raise ValueError(
                     f"replay {recorded} was recorded with other weights than those of "
