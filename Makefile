@@ -51,7 +51,7 @@ app: $(READY)  ## open the explorer as a web page on 127.0.0.1: [AGENT=] [GAME=]
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb
 
-site: figures  ## the executed notebooks, glossary, lesson and library as static pages, in build/site
+site: figures  ## notebooks, glossary, lesson, library, explorer as static pages in build/site
 	@$(RUN) site
 
 movie: $(READY)  ## a saliency movie: AGENT=pong-strong, or AGENT=path/to/checkpoint GAME=pong [START=] [STEPS=]

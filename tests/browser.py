@@ -56,8 +56,11 @@ def serve(command: list[str], port: int, log: Path, **environment: str):
 
 
 @contextmanager
-def open_browser(profile: Path, width: int = 1400, height: int = 1000):
-    """Open a browser; yield its page, whose `outside` lists what it asked of other machines."""
+def open_browser(profile: Path, width: int = 1400, height: int = 1000, **options):
+    """Open a browser; yield its page, whose `outside` lists what it asked of other machines.
+
+    Options are Playwright's, such as has_touch=True. Pages from a folder count as outside.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -67,6 +70,7 @@ def open_browser(profile: Path, width: int = 1400, height: int = 1000):
             headless=True,
             args=list(FLAGS),
             viewport={"width": width, "height": height},
+            **options,
         )
         page = context.pages[0]
         page.set_default_timeout(WAIT)

@@ -10,6 +10,7 @@ from browser import needs_chromium, open_browser
 from atarilens.paths import NOTEBOOKS
 from compendium.figures.params import list_figures
 from compendium.pages import site
+from compendium.pages.readmes import figures_of
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +19,9 @@ def folder(tmp_path_factory):
     where = tmp_path_factory.mktemp("site")
     runs = where / "runs"
     runs.mkdir()
-    for path in NOTEBOOKS.glob("1*.ipynb"):
-        shutil.copy(path, runs)
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        if not figures_of(path):
+            shutil.copy(path, runs)
     notebook = nbformat.read(NOTEBOOKS / "20_build_saliency_from_scratch.ipynb", 4)
     tags = {"tags": ["injected-parameters"]}
     told = nbformat.v4.new_code_cell('seed = 3\nout_dir = "/somewhere/secret"', metadata=tags)
@@ -31,12 +33,30 @@ def folder(tmp_path_factory):
     nbformat.write(notebook, runs / "20_build_saliency_from_scratch.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "BUILD", runs)
-        site.write_site(where / "site")
+        site.write_site(where / "site", recordings=())
     return where / "site"
 
 
 def test_every_link_leads_somewhere(folder):
     assert site.check_links(folder) == []
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    site.write_page(tmp_path / "index.html", "x", '<a href="gone.html">a</a> <h2 id="here">x</h2>')
+    (tmp_path / "style.css").touch()
+    for name in ("glossary", "lesson", "api"):
+        site.write_page(tmp_path / f"{name}.html", "x", '<a href="index.html#here">a</a>')
+    site.write_page(tmp_path / "lesson.html", "x", '<a href="index.html#there">a</a><script>')
+    assert site.check_links(tmp_path) == [
+        "index.html: gone.html",
+        "lesson.html: index.html#there",
+        "lesson.html: a script",
+    ]
+
+
+def test_a_figure_that_was_not_executed_here_shows_its_stored_picture(folder):
+    text = (folder / "06_what_agents_attend_to--pong.html").read_text()
+    assert '<img alt="" src="figures/06_what_agents_attend_to--pong.png">' in text
 
 
 def test_every_figure_has_a_page_with_its_picture_numbers_and_parameters(folder):

@@ -528,7 +528,7 @@ def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool 
 
 
 def site() -> int:
-    """Write the executed notebooks, the glossary, the lesson and the library as static pages."""
+    """Write notebooks, glossary, lesson, library and the explorer as pages for a browser alone."""
     from compendium.pages import site
 
     for line in site.write_site():

@@ -15,6 +15,7 @@ from pathlib import Path
 from atarilens.paths import BUILD, FIGURES, NOTEBOOKS, MissingDataError
 from compendium.figures import drawing, made_of
 from compendium.figures.params import PARAMS, files_of, list_figures
+from compendium.pages.explorer import RECORDINGS, Recording, write_explorer
 from compendium.pages.readmes import chapter_name, chapters, figures_of, title
 
 SITE = BUILD / "site"
@@ -31,12 +32,17 @@ NAVIGATION = {
 }
 
 
-def write_site(folder: Path = SITE, notebooks: list[Path] | None = None) -> list[str]:
+def write_site(
+    folder: Path = SITE,
+    notebooks: list[Path] | None = None,
+    recordings: tuple[Recording, ...] = RECORDINGS,
+) -> list[str]:
     """Write every page of the site; what was in the folder before is removed.
 
     Args:
         folder: of the site.
         notebooks: whose pages are wanted, all by default.
+        recordings: that the explorer without a kernel shows; without any, it is left out.
 
     Returns:
         what could not be shown as executed, in words.
@@ -58,7 +64,7 @@ def write_site(folder: Path = SITE, notebooks: list[Path] | None = None) -> list
         for name in figures_of(notebook) or [notebook.stem]:
             run, problem = executed(notebook, name)
             wrong += [problem] if problem else []
-            text = sources(notebook, name) + body_of(run)
+            text = sources(notebook, name) + (stored(name) if problem else "") + body_of(run)
             write_page(folder / f"{name}.html", title(notebook), text)
     for name in DOCUMENTS:
         path = NOTEBOOKS / f"{name}.md"
@@ -66,7 +72,10 @@ def write_site(folder: Path = SITE, notebooks: list[Path] | None = None) -> list
             text = markdown(path.read_text(encoding="utf-8"))
             write_page(folder / f"{name}.html", name.capitalize(), text)
     write_page(folder / "api.html", "The library, function by function", library())
-    write_page(folder / "index.html", "See why an Atari agent does what it does", index(notebooks))
+    if recordings:
+        write_explorer(folder / "explorer", recordings)
+    first = index(notebooks, explorer=bool(recordings))
+    write_page(folder / "index.html", "See why an Atari agent does what it does", first)
     return wrong
 
 
@@ -77,7 +86,7 @@ def write_page(path: Path, name: str, text: str) -> None:
         "<!doctype html>\n"
         f'<html lang="en"><head><meta charset="utf-8"><title>{html.escape(name)}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="stylesheet" href="style.css"></head>\n'
+        '<link rel="icon" href="data:,"><link rel="stylesheet" href="style.css"></head>\n'
         f"<body><header><nav>{links}</nav></header><main>\n{relink(text)}\n</main></body></html>\n",
         encoding="utf-8",
     )
@@ -134,6 +143,13 @@ def sources(notebook: Path, name: str) -> str:
         if file.endswith(".mp4")
     )
     return f'<p class="sources">{" · ".join(links)}</p>{films}'
+
+
+def stored(name: str) -> str:
+    """Return the stored picture of a figure whose notebook was not executed here."""
+    words = "<p>The notebook was not executed for this page; its stored figure is:</p>"
+    shown = (FIGURES / f"{name}.png").is_file()
+    return f'{words}<img alt="" src="figures/{name}.png">' if shown else ""
 
 
 def body_of(run: Path) -> str:
@@ -195,8 +211,13 @@ def markdown(text: str) -> str:
     return markdown2html(without_formulas(text))
 
 
-def index(notebooks: list[Path]) -> str:
-    """Return the first page: every notebook with its claim and its first picture."""
+def index(notebooks: list[Path], explorer: bool) -> str:
+    """Return the first page: every notebook with its claim and its first picture.
+
+    Args:
+        notebooks: that have pages.
+        explorer: whether the explorer without a kernel belongs to the site.
+    """
     parts = [
         "<h1>See why an Atari agent does what it does</h1>",
         "<p>Trained agents, notebooks that draw every figure, and the controls that a claim about "
@@ -204,6 +225,11 @@ def index(notebooks: list[Path]) -> str:
         '<a href="lesson.html">lesson plan</a>, look words up in the '
         '<a href="glossary.html">glossary</a>.</p>',
     ]
+    if explorer:
+        parts.append(
+            '<p class="sources"><a href="explorer/index.html"><b>Blur a spot, ask the agent</b></a>'
+            ": recorded games to scrub through; the network answers in your browser.</p>"
+        )
     for digit, members in chapters(notebooks).items():
         cards = "\n".join(card(notebook) for notebook in members)
         parts.append(f"<h2>{chapter_name(digit)}</h2>\n<div class='cards'>\n{cards}\n</div>")
@@ -254,16 +280,22 @@ def entry(name: str, thing: Callable) -> str:
 
 
 def check_links(folder: Path = SITE) -> list[str]:
-    """Name the links of the site that lead nowhere, or to another machine's script or picture."""
-    wrong = []
-    for page in sorted(folder.glob("*.html")):
-        text = page.read_text(encoding="utf-8")
+    """Name the links of the site that lead nowhere, or to another machine's script or picture.
+
+    Pages of notebooks and documents hold no script; those of the explorer lie beside it.
+    """
+    wrong, folder = [], folder.resolve()
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.html"))}
+    for page, text in pages.items():
+        name = page.relative_to(folder)
         for target in re.findall(r'(?:href|src)="([^"]*)"', text):
-            if re.match(r"https?:", target):
+            if target.startswith(("http:", "https:", "data:")):
                 continue
-            file, _, _ = html.unescape(target).partition("#")
-            if not file.startswith("data:") and file and not (folder / file).is_file():
-                wrong.append(f"{page.name}: {target}")
-        wrong += [f"{page.name}: {src}" for src in re.findall(r'src="(https?:[^"]*)"', text)]
-        wrong += [f"{page.name}: a script" for _ in re.findall(r"<script\b", text)]
+            file, _, anchor = html.unescape(target).partition("#")
+            path = (page.parent / file).resolve() if file else page
+            if not path.is_file() or (anchor and f'id="{anchor}"' not in pages.get(path, "")):
+                wrong.append(f"{name}: {target}")
+        wrong += [f"{name}: {src}" for src in re.findall(r'src="(https?:[^"]*)"', text)]
+        if page.parent == folder:
+            wrong += [f"{name}: a script" for _ in re.findall(r"<script\b", text)]
     return wrong
