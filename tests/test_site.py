@@ -31,6 +31,8 @@ def folder(tmp_path_factory):
     ]
     notebook.cells.insert(2, told)
     nbformat.write(notebook, runs / "20_build_saliency_from_scratch.ipynb")
+    (runs / "audit-pong-strong").mkdir()
+    (runs / "audit-pong-strong" / "audit.html").write_text("<h1>An audit</h1>")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "BUILD", runs)
         site.write_site(where / "site", recordings=())
@@ -57,6 +59,12 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
 def test_a_figure_that_was_not_executed_here_shows_its_stored_picture(folder):
     text = (folder / "06_what_agents_attend_to--pong.html").read_text()
     assert '<img alt="" src="figures/06_what_agents_attend_to--pong.png">' in text
+
+
+def test_an_audit_that_was_made_here_belongs_to_the_site(folder):
+    text = (folder / "index.html").read_text()
+    assert '<a href="audit-pong-strong/audit.html">Audit of pong-strong</a>' in text
+    assert (folder / "audit-pong-strong" / "audit.html").read_text() == "<h1>An audit</h1>"
 
 
 def test_every_figure_has_a_page_with_its_picture_numbers_and_parameters(folder):

@@ -9,8 +9,10 @@ import importlib
 import inspect
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from tqdm.auto import tqdm
 
 from atarilens.paths import BUILD, FIGURES, NOTEBOOKS, MissingDataError
 from compendium.figures import drawing, made_of
@@ -60,7 +62,7 @@ def write_site(
                 shutil.copy(path, folder / name)
     shutil.copy(STYLE, folder / "style.css")
     wrong = []
-    for notebook in notebooks:
+    for notebook in tqdm(notebooks, unit="notebook", disable=None):
         for name in figures_of(notebook) or [notebook.stem]:
             run, problem = executed(notebook, name)
             wrong += [problem] if problem else []
@@ -72,9 +74,17 @@ def write_site(
             text = markdown(path.read_text(encoding="utf-8"))
             write_page(folder / f"{name}.html", name.capitalize(), text)
     write_page(folder / "api.html", "The library, function by function", library())
+    extras = {}
     if recordings:
         write_explorer(folder / "explorer", recordings)
-    first = index(notebooks, explorer=bool(recordings))
+        extras["explorer/index.html"] = (
+            "Blur a spot, ask the agent: recorded games, and a network that answers in your browser"
+        )
+    for page in sorted(BUILD.glob("audit-*/audit.html")):  # of `make audit`
+        audit = page.parent.name
+        shutil.copytree(page.parent, folder / audit)
+        extras[f"{audit}/audit.html"] = f"Audit of {audit.removeprefix('audit-')}"
+    first = index(notebooks, extras)
     write_page(folder / "index.html", "See why an Atari agent does what it does", first)
     return wrong
 
@@ -211,12 +221,12 @@ def markdown(text: str) -> str:
     return markdown2html(without_formulas(text))
 
 
-def index(notebooks: list[Path], explorer: bool) -> str:
+def index(notebooks: list[Path], extras: Mapping[str, str]) -> str:
     """Return the first page: every notebook with its claim and its first picture.
 
     Args:
         notebooks: that have pages.
-        explorer: whether the explorer without a kernel belongs to the site.
+        extras: address -> words, of pages that are no notebook's.
     """
     parts = [
         "<h1>See why an Atari agent does what it does</h1>",
@@ -225,11 +235,9 @@ def index(notebooks: list[Path], explorer: bool) -> str:
         '<a href="lesson.html">lesson plan</a>, look words up in the '
         '<a href="glossary.html">glossary</a>.</p>',
     ]
-    if explorer:
-        parts.append(
-            '<p class="sources"><a href="explorer/index.html"><b>Blur a spot, ask the agent</b></a>'
-            ": recorded games to scrub through; the network answers in your browser.</p>"
-        )
+    parts += [
+        f'<p class="sources"><a href="{page}">{words}</a></p>' for page, words in extras.items()
+    ]
     for digit, members in chapters(notebooks).items():
         cards = "\n".join(card(notebook) for notebook in members)
         parts.append(f"<h2>{chapter_name(digit)}</h2>\n<div class='cards'>\n{cards}\n</div>")
