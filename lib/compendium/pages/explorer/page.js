@@ -8,6 +8,7 @@ const STRIDES = [10, 5, 4, 3, 2, 1]; // of the slider "spots", few to many
 const COARSE = 10; // stride of the map while a slider moves
 const STEP_MS = 90;
 const KEPT_MAPS = 600;
+const NOTHING = 1e-5; // logits or value: rounding moves them less
 const PIXEL = 3; // canvas pixels per pixel of the game's screen
 const $ = (id) => document.getElementById(id);
 
@@ -321,9 +322,13 @@ function showNumbers() {
   $("value-now").textContent = number(now.value);
   if (state.probe) {
     const { row, column, before: b, after: a, actor, critic } = { ...state.spot, ...state.probe };
+    const place = `Blurred at row ${row}, column ${column}: `;
+    const moved = Math.sqrt(2 * actor);
     $("asked").textContent =
-      `Blurred at row ${row}, column ${column}: the logits move by ${scientific(Math.sqrt(2 * actor))} ` +
-      `(score ${scientific(actor)}), the value by ${signed(a.value - b.value, 3)} (score ${scientific(critic)}).`;
+      Math.max(moved, Math.abs(a.value - b.value)) < NOTHING
+        ? `${place}nothing changes. Where the screen is flat, its blur is the same.`
+        : `${place}the logits move by ${scientific(moved)} (score ${scientific(actor)}), ` +
+          `the value by ${signed(a.value - b.value, 3)} (score ${scientific(critic)}).`;
   } else {
     $("asked").textContent = "No spot is blurred: click the screen.";
   }
