@@ -10,6 +10,7 @@ import inspect
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from functools import cache as remember
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -165,7 +166,6 @@ def stored(name: str) -> str:
 def body_of(run: Path) -> str:
     """Return an executed notebook as HTML without a frame around it."""
     import nbformat
-    from nbconvert import HTMLExporter
 
     notebook = nbformat.read(run, 4)
     for cell in notebook.cells:
@@ -179,10 +179,18 @@ def body_of(run: Path) -> str:
         if cell.cell_type == "markdown":
             cell.source = without_formulas(cell.source)
     notebook.metadata.pop("widgets", None)
-    exporter = HTMLExporter(template_name="basic")
-    return exporter.from_notebook_node(notebook)[0] + f"<style>{_colours()}</style>"
+    return exporter().from_notebook_node(notebook)[0] + f"<style>{_colours()}</style>"
 
 
+@remember
+def exporter():
+    """Return nbconvert's exporter without a frame; its templates are read once."""
+    from nbconvert import HTMLExporter
+
+    return HTMLExporter(template_name="basic")
+
+
+@remember
 def _colours() -> str:
     from pygments.formatters import HtmlFormatter
 
