@@ -179,7 +179,8 @@ def body_of(run: Path) -> str:
         if cell.cell_type == "markdown":
             cell.source = without_formulas(cell.source)
     notebook.metadata.pop("widgets", None)
-    return exporter().from_notebook_node(notebook)[0] + f"<style>{_colours()}</style>"
+    text = named_as_on_github(exporter().from_notebook_node(notebook)[0])
+    return f"{text}<style>{_colours()}</style>"
 
 
 @remember
@@ -226,7 +227,16 @@ def markdown(text: str) -> str:
     """Return Markdown as HTML."""
     from nbconvert.filters import markdown2html
 
-    return markdown2html(without_formulas(text))
+    return named_as_on_github(markdown2html(without_formulas(text)))
+
+
+def named_as_on_github(text: str) -> str:
+    """Name headings as GitHub does, in lower case: links between notebooks rely on these names."""
+
+    def name(match: re.Match) -> str:
+        return match[1] + re.sub(r"[^\w-]", "", html.unescape(match[2]).lower()) + '"'
+
+    return re.sub(r'(<h[1-6][^>]* id="|href="#)([^"]*)"', name, text)
 
 
 def index(notebooks: list[Path], extras: Mapping[str, str]) -> str:
