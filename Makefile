@@ -22,7 +22,7 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help figures test lab app html site movie evaluate explain train imitate zoo ship states verify faithfulness gaze-data noise bench doctor clean \
+.PHONY: help figures test lab app html site movie evaluate explain audit train imitate zoo ship states verify faithfulness gaze-data noise bench doctor clean \
 	packages
 
 help:  ## list the targets
@@ -62,6 +62,10 @@ evaluate: $(READY)  ## scores with their interval: AGENT= [GAME=] [EPISODES=30] 
 
 explain: $(READY)  ## the standard figures of one agent: AGENT= [GAME=] [SEED=]
 	@$(RUN) explain
+
+audit: export OMP_NUM_THREADS := 1
+audit: $(READY)  ## one page about any agent: AGENT= [GAME=] scores, attention, answers, shortcuts, maps [JOBS=2]
+	@JOBS=$(JOBS) $(RUN) audit
 
 # Memory that an update frees is kept for the next one; giving it back costs a third of the time.
 train imitate zoo states: export MALLOC_MMAP_THRESHOLD_ := 33554432

@@ -277,6 +277,48 @@ def explain(
             shutil.move(running, folder / f"{name}.ipynb")
 
 
+def audit(
+    agent: str,
+    game: str | None = None,
+    episodes: Count = 8,
+    replays: Count = 6,
+    steps: Count = 800,
+    moments: Count = 16,
+    out: Path | None = None,
+    jobs: Count = 2,
+) -> None:
+    """Audit any agent on one page: scores, attention, answers to changes, shortcuts, maps.
+
+    Args:
+        agent: a row of data/agents, or the path of a checkpoint.
+        game: needed by most checkpoints of other people.
+        episodes: games per way of playing, for the scores.
+        replays: games that are kept and measured.
+        steps: agent steps of each of them, at most.
+        moments: decisions that are measured in each of them.
+        out: folder; default build/audit-<agent>.
+        jobs: games at a time.
+    """
+    import joblib
+
+    from compendium.audit import audit as write_audit
+
+    player, _ = open_agent(agent, game, out)
+    loaded_as = f"load_agent({agent!r})" if game is None else f"load_agent({agent!r}, {game!r})"
+    with joblib.parallel_config(n_jobs=jobs):
+        print(
+            write_audit(
+                player,
+                out,
+                loaded_as=loaded_as,
+                episodes=episodes,
+                recorded=replays,
+                steps=steps,
+                decisions=moments,
+            )
+        )
+
+
 def main_object(game: str) -> str:
     """Name the object that the standard figures ask about: as for our own agents, or the first."""
     import numpy as np
@@ -543,7 +585,7 @@ def site() -> int:
 
 
 VERBS = (
-    *(figures, figure, verify, site, evaluate, movie, explain),
+    *(figures, figure, verify, site, evaluate, movie, explain, audit),
     *(train, imitate, zoo, ship, states, faithfulness, rally, gaze_data),
     *(noise, bench, doctor),
 )
