@@ -520,15 +520,22 @@ def gaze_data(game: str) -> None:
     print(f"{len(found)} trials of {record_of(game).title} in {folder}")
 
 
-def noise(only: str = "", episodes: Count = 3) -> None:
+def noise(
+    only: str = "", episodes: Count = 3, agent: str | None = None, game: str | None = None
+) -> None:
     """Measure how the zoo's agents play under noise, into data/tables, or go on after a stop.
 
     Args:
         only: start of the agents' names, such as ga-freeway.
         episodes: per agent, kind and level of noise.
+        agent: another agent that joins the zoo as "newcomer": a name, or the path of a file.
+        game: of that agent, if its file does not say it.
     """
+    from atarilens.agents import zoo
     from compendium.tables.noise import measure_noise
 
+    if agent:
+        zoo.add(agent, "newcomer", game=game)
     print(f"written to {measure_noise(only, episodes=episodes).relative_to(ROOT)}")
 
 

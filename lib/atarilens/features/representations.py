@@ -15,6 +15,7 @@ import torch
 from scipy.stats import rankdata
 
 from atarilens.agents import Agent
+from atarilens.agents.preprocessing import area84
 from atarilens.play import rollout
 
 COMPONENTS = 50  # of the PCA before t-SNE, as in the paper
@@ -50,8 +51,8 @@ class Watched:
 
     @property
     def screens(self) -> np.ndarray:
-        """Return the newest screen of each observation, `[n, H, W]` in grey levels of [0, 255]."""
-        return 255 * self.observations[:, -1]
+        """Return the frames `[n, 84, 84]`, grey levels of [0, 255], whatever the agent reads."""
+        return 255 * area84(self.frames)
 
 
 def watch(

@@ -134,7 +134,8 @@ def draw_points(
     names: Sequence[str],
     *,
     shade: Sequence[float] | None = None,
-    newcomer: np.ndarray | None = None,
+    latecomer: np.ndarray | None = None,
+    legend: bool = False,
 ) -> None:
     """Draw a map of points, coloured by algorithm; its distances mean nothing, so no ticks.
 
@@ -143,7 +144,8 @@ def draw_points(
         places: `[n, 2]`.
         names: of each point's algorithm.
         shade: `[n]` in [0, 1], for example the score: how dark a point is.
-        newcomer: places `[m, 2]` of an agent that the map was not made of.
+        latecomer: places `[m, 2]` of an agent that the map was not made of.
+        legend: name the colours below the map.
     """
     with house_style():
         names = np.asarray(names)
@@ -154,9 +156,12 @@ def draw_points(
             marker = MARKERS.get(name, "o")
             axes.scatter(*places[own].T, marker=marker, **style)
             axes.scatter([], [], color=algorithm_colour(name), marker=marker, s=22, label=name)
-        if newcomer is not None:
+        if latecomer is not None:
             style = {"facecolors": "none", "edgecolors": NEWCOMER, "lw": 0.8, "s": 16}
-            axes.scatter(*newcomer.T, label="newcomer", **style)
+            axes.scatter(*latecomer.T, label="latecomer", **style)
+        if legend:
+            place = {"loc": "upper left", "bbox_to_anchor": (0, 0), "handletextpad": 0.1}
+            axes.legend(ncols=6, columnspacing=0.9, **place)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(True)
         axes.spines[:].set_color("0.8")
