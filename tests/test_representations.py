@@ -110,3 +110,8 @@ def test_maps_agree_by_ranks_whatever_their_scale():
         later = map_agreement([grid, grid[::-1]], shift=1)[t, 0, 1]
         expected = spearmanr(grid[t].ravel(), grid[::-1][(t + 1) % 4].ravel()).statistic
         assert later == pytest.approx(expected)
+    by_value = map_agreement([grid, 3 * grid + 1, grid**3], measure="values")[0, 0]
+    assert by_value[:2] == pytest.approx([1, 1])
+    assert by_value[2] == pytest.approx(np.corrcoef(grid[0].ravel(), grid[0].ravel() ** 3)[0, 1])
+    with pytest.raises(ValueError, match="measure is 'faith', expected 'ranks' or 'values'"):
+        map_agreement([grid], measure="faith")

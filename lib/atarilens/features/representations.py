@@ -260,26 +260,34 @@ def _groupings(names: np.ndarray) -> list[np.ndarray]:
     return list(found.values())
 
 
-def map_agreement(grids: Sequence[np.ndarray], shift: int = 0) -> np.ndarray:
-    """Return how far saliency maps of several agents agree on the same screens, by ranks.
+def map_agreement(
+    grids: Sequence[np.ndarray], shift: int = 0, *, measure: str = "ranks"
+) -> np.ndarray:
+    """Return how far saliency maps of several agents agree on the same screens: correlations.
 
-    Spearman's correlation of the raw grids: the scale of an agent's logits does not count, nor
-    does how much of a map is bright.
+    The scale of an agent's logits does not count.
 
     Args:
         grids: R times `[T, h, w]`, of the same T screens.
         shift: compare each map with the other agent's map so many screens later, wrapping around:
             a control for maps that agree on every screen, because they lie where things mostly are.
+        measure: "ranks" (Spearman), to which all places count alike; or "values" (Pearson), to
+            which bright places count more.
 
     Returns:
         `[T, R, R]` float64; NaN where a map is constant.
+
+    Raises:
+        ValueError: for another measure.
     """
-    ranks = [rankdata(np.reshape(grid, (len(grid), -1)), axis=1) for grid in grids]
-    centred = [rank - rank.mean(1, keepdims=True) for rank in ranks]
-    sizes = [np.sqrt((rank**2).sum(1, keepdims=True)) for rank in centred]
-    units = [
-        np.divide(rank, size, out=np.full(rank.shape, np.nan), where=size > 0)
-        for rank, size in zip(centred, sizes, strict=True)
-    ]
+    if measure not in ("ranks", "values"):
+        raise ValueError(f"measure is {measure!r}, expected 'ranks' or 'values'")
+    units = []
+    for grid in grids:
+        flat = np.reshape(grid, (len(grid), -1)).astype(np.float64)
+        flat = rankdata(flat, axis=1) if measure == "ranks" else flat
+        flat = flat - flat.mean(1, keepdims=True)
+        size = np.sqrt((flat**2).sum(1, keepdims=True))
+        units.append(np.divide(flat, size, out=np.full(flat.shape, np.nan), where=size > 0))
     later = [np.roll(unit, -shift, axis=0) for unit in units]
     return np.einsum("rtp,stp->trs", np.stack(units), np.stack(later))
