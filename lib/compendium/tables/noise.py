@@ -56,7 +56,14 @@ def measure_noise(
     Raises:
         ValueError: if no agent of the zoo has such a name.
     """
-    conditions = [(NONE, 0.0), *((kind, level) for kind in levels for level in levels[kind])]
+    most = max((len(each) for each in levels.values()), default=0)
+    strongest_last = [
+        (kind, levels[kind][place])
+        for place in range(most)
+        for kind in levels
+        if place < len(levels[kind])
+    ]
+    conditions = [(NONE, 0.0), *strongest_last]
     agents = {}
     for row in zoo.available().dropna(subset=["steps"]).itertuples():
         agent = zoo.load(row.algorithm, row.game, row.run, row.tag)
