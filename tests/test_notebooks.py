@@ -22,6 +22,7 @@ FIGURE_NOTEBOOKS = [path for path in PATHS if path.name.startswith("0")]
 # What makes a run small, for the parameters that a notebook has.
 SMALL = {"num_maps": 6, "max_moments": 4, "max_steps": 120, "stride": 10, "length": 6}
 SMALL |= {"search_steps": 4, "count": 2, "num_screens": 20, "num_real": 30, "num_held_out": 8}
+SMALL |= {"num_games": 2}
 MAX_LINES = 20  # of a code cell
 FORBIDDEN = (
     r"sys\.path|filterwarnings|simplefilter|%pip|!pip|^\s*!|\.\./|https?://(?!\S*(arxiv|doi))"

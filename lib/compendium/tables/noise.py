@@ -10,10 +10,10 @@ from atarilens import paths
 from atarilens.agents import zoo
 from atarilens.play import play_with_noise
 
-LEVELS = {  # few: a condition of one agent takes a few seconds on an idle core
-    "observation": (0.1, 0.3),
-    "weights": (0.03, 0.1),
-    "relative weights": (0.3, 1.0),
+LEVELS = {  # few: a condition of one agent takes two seconds on an idle core
+    "observation": (0.1,),
+    "weights": (0.03,),
+    "relative weights": (0.3,),
     "action": (0.3,),
     "sticky": (0.25,),
 }
