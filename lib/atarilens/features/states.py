@@ -5,7 +5,7 @@ Reinforcement Learning Agents", section "Method". A state is the part of the scr
 reads, at the agent's resolution, in colour: `[3 n, H, W]` for an agent that stacks n screens. The
 agent's own preprocessing of the screen then is a linear mixture of the state's colours.
 
-Deviation: four narrower layers (32, 64, 96, 128 channels in place of 32 to 256), so that a model
+Deviation: four narrower layers (16 to 128 channels in place of 32 to 256), so that a model
 trains on one core and takes 3 MB. The paper trains for 2,000 epochs on a GPU.
 """
 
@@ -26,10 +26,14 @@ from atarilens import paths
 from atarilens.agents import Agent, preprocessing
 
 LATENTS = 100
-WIDTHS = (32, 64, 96, 128)  # channels of the encoder's convolutions
+WIDTHS = (16, 32, 64, 128)  # channels of the encoder's convolutions
+PLACES = 3  # points that the first latents name
+FIRST_WIDTH = 0.05  # standard deviation of a point's Gaussian, in halves of a side
+PREFERENCE = 100.0  # a preference moves by 0.001 per update, a score by this times as much
+RARITY_WEIGHT = 4.0  # of the rarity of a pixel in the first softmax
 BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
 MASK_FLOOR = 0.4  # rho: share of the reconstruction loss that all pixels get alike
-LEAST_SPREAD = 0.01  # of a pixel: three grey levels
+LEAST_SPREAD = 0.03  # of a pixel: eight grey levels
 # The luma of ITU-R BT.601, as each preprocessing rounds it.
 LUMA = {"luma80": (0.299, 0.587, 0.114)}
 DEFAULT_LUMA = tuple(weight / 16384 for weight in (4899, 9617, 1868))
@@ -38,6 +42,13 @@ ROW_NEEDS = ("agent", "agent_sha256", "preprocessing", "channels", "memory_shape
 
 class Autoencoder(nn.Module):
     """Encoder `[B, C, H, W]` -> mean and log variance `[B, 100]`, and the decoder back.
+
+    Deviation: the first latents are places, (y, x) of `PLACES` points. The encoder takes a softmax
+    over half of the resolution and returns its expected place (Finn et al. 2016, "Deep spatial
+    autoencoders"); the decoder draws a Gaussian there. The softmax starts at the pixel that is
+    farthest from the background in its standard deviations, a rare object such as a ball.
+    Without places the ball of Breakout was drawn in 3 % of the states, with them in 71 %: as long
+    as a ball is drawn in a wrong place, the loss does not say in which direction the right one is.
 
     Args:
         channels: C, three per stacked screen.
@@ -50,43 +61,88 @@ class Autoencoder(nn.Module):
         self.smallest = tuple(-(-side // 16) for side in size)
         cells = self.smallest[0] * self.smallest[1]
         inputs = (channels, *WIDTHS[:-1])
-        self.encoder = nn.Sequential(
-            *(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, stride=2, padding=1),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                )
-                for before, after in zip(inputs, WIDTHS, strict=True)
+        self.encoder = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, after, 3, stride=2, padding=1),
+                nn.BatchNorm2d(after),
+                nn.ReLU(),
             )
+            for before, after in zip(inputs, WIDTHS, strict=True)
         )
         self.mean = nn.Linear(WIDTHS[-1] * cells, LATENTS)
         self.log_variance = nn.Linear(WIDTHS[-1] * cells, LATENTS)
         self.expand = nn.Linear(LATENTS, WIDTHS[-1] * cells)
         outputs = (*WIDTHS[-2::-1], channels)
-        layers = []
+        self.decoder = nn.ModuleList()
         for before, after in zip(WIDTHS[::-1], outputs, strict=True):
-            layers.append(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1))
+            layers = [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1)]
             if after != channels:
                 layers += [nn.BatchNorm2d(after), nn.ReLU()]
-        self.decoder = nn.Sequential(*layers)
+            self.decoder.append(nn.Sequential(*layers))
         # What is drawn if the decoder says nothing: training sets it to the median state.
         self.background = nn.Parameter(torch.zeros(channels, *size))
+        self.register_buffer("spread", torch.ones(channels, *size))  # see `spread_of`
+        self.find = nn.Conv2d(WIDTHS[0] + 1, PLACES, 3, padding=1)
+        # How much each point prefers each place: one learns to leave the wall to the others.
+        halves = [-(-side // 2) for side in size]
+        self.prefer = nn.Parameter(torch.zeros(PLACES, *halves))
+        self.draw = nn.Conv2d(PLACES, WIDTHS[0], 3, padding=1)
+        self.width = nn.Parameter(torch.full((PLACES,), FIRST_WIDTH).log())
+        nn.init.normal_(self.find.weight, 0, 0.01)
+        with torch.no_grad():
+            self.find.weight[:, -1, 1, 1] = RARITY_WEIGHT
 
     def encode(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log variance `[B, 100]` of states `[B, C, H, W]` in [0, 1]."""
-        hidden = self.encoder(states).flatten(1)
-        return self.mean(hidden), self.log_variance(hidden)
+        hidden = states
+        for index, layer in enumerate(self.encoder):
+            hidden = layer(hidden)
+            if index == 0:
+                places = self._places(states, hidden)
+        hidden = hidden.flatten(1)
+        mean, log_variance = self.mean(hidden).float(), self.log_variance(hidden).float()
+        count = places.shape[1]
+        mean = torch.cat([places, mean[:, count:]], 1)
+        # Without this the first places are so noisy that the decoder ignores them.
+        log_variance = torch.cat([log_variance[:, :count] - 6, log_variance[:, count:]], 1)
+        return mean, log_variance
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return states `[B, C, H, W]` in [0, 1] of latents `[B, 100]`."""
-        hidden = self.expand(latent).unflatten(1, (WIDTHS[-1], *self.smallest))
-        states = self.decoder(F.relu(hidden))
+        states = F.relu(self.expand(latent).unflatten(1, (WIDTHS[-1], *self.smallest)))
+        for index, layer in enumerate(self.decoder):
+            states = layer(states)
+            if index == len(self.decoder) - 2:
+                states = states + self.draw(self._bumps(latent, states.shape[2:]))
         top, left = (
             (have - want) // 2 for have, want in zip(states.shape[2:], self.size, strict=True)
         )
         states = states[:, :, top : top + self.size[0], left : left + self.size[1]]
         return torch.sigmoid(states + self.background)
+
+    def _places(self, states: Tensor, hidden: Tensor) -> Tensor:
+        """Return `[B, 2 PLACES]` float32: expected (y, x) of each point, a border being at 2."""
+        distance = (states - torch.sigmoid(self.background)).abs() / self.spread
+        rarity = F.max_pool2d(distance.amax(1, keepdim=True).log1p(), 2, ceil_mode=True)
+        scores = self.find(torch.cat([hidden, rarity], 1)).float() + PREFERENCE * self.prefer
+        share = scores.flatten(2).softmax(2).unflatten(2, scores.shape[2:])
+        rows, columns = (_half_grid(share.shape[2 + k], side) for k, side in enumerate(self.size))
+        y, x = (share.sum(3) * rows).sum(2), (share.sum(2) * columns).sum(2)
+        return 2 * torch.stack([y, x], 2).flatten(1)
+
+    def _bumps(self, latent: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return a Gaussian at each point that a latent names: `[B, PLACES, h, w]`."""
+        y, x = (latent[:, : 2 * PLACES].float() / 2).unflatten(1, (-1, 2)).unbind(2)
+        rows, columns = (_half_grid(n, side) for n, side in zip(size, self.size, strict=True))
+        width = self.width.exp()[:, None]
+        down = torch.exp(-0.5 * ((rows - y[..., None]) / width) ** 2)
+        across = torch.exp(-0.5 * ((columns - x[..., None]) / width) ** 2)
+        return down[..., :, None] * across[..., None, :]
+
+
+def _half_grid(cells: int, side: int) -> Tensor:
+    """Return the middles of cells of 2 px about the middle of a side, whose ends are -1 and 1."""
+    return (torch.arange(cells) + 0.5 - cells / 2) * 4 / side
 
 
 @dataclass(frozen=True)
@@ -139,7 +195,9 @@ class StateModel:
             tensors = {name: value.float() for name, value in load_tensors(content).items()}
             memories = tensors.pop("memories").numpy().reshape(-1, *row["memory_shape"])
             network = Autoencoder(row["channels"], preprocessing(row["preprocessing"]).shape[1:])
-            network.load_state_dict(tensors, strict=False)
+            absent = network.load_state_dict(tensors, strict=False).missing_keys
+            if any("num_batches" not in name for name in absent):
+                raise ValueError(f"it lacks {', '.join(absent)}")
         except (SafetensorError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{weights} holds no state model: {error}") from error
         return cls(network.eval().requires_grad_(False), memories, row)
@@ -160,7 +218,7 @@ class StateModel:
         tensors["memories"] = torch.from_numpy(self.memories).half().reshape(len(self.memories), -1)
         content = save_tensors(tensors)
         row = self.facts | {
-            "channels": self.network.decoder[-1].out_channels,
+            "channels": self.network.background.shape[0],
             "memory_shape": list(self.memories.shape[1:]),
             "sha256": hashlib.sha256(content).hexdigest(),
         }
@@ -290,7 +348,7 @@ def attention_masks(
 
 
 def spread_of(states: Tensor) -> Tensor:
-    """Return the standard deviation of each pixel over states `[n, C, H, W]`, plus 0.01."""
+    """Return the standard deviation of each pixel over states `[n, C, H, W]`, plus 0.03."""
     return states.std(0) + LEAST_SPREAD
 
 

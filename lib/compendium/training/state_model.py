@@ -54,7 +54,7 @@ class StateModelSettings:
 
     frames: int = 3000
     recorded: int = 6000
-    epochs: int = 30
+    epochs: int = 40
     batch: int = 16
     learning_rate: float = 1e-3
     perception: float = 1e-3
@@ -170,6 +170,7 @@ def train_state_model(
     with torch.no_grad():
         median = torch.from_numpy(np.median(states, axis=0))
         network.background.copy_(torch.logit(median, eps=0.02))
+        network.spread.copy_(spread_of(torch.from_numpy(states)))
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     epoch, seconds, state_file = 0, 0.0, run_dir / "state.pt"
