@@ -15,6 +15,7 @@ from atarilens.measures import (
     pasted,
     places_elsewhere,
     saliency_per_change,
+    scale_to_entropy,
 )
 from atarilens.saliency import perturb, perturbation_saliency
 
@@ -105,6 +106,30 @@ def test_deletion_of_what_the_agent_reads_and_of_what_it_ignores():
         ValueError, match=r"painted has shape \(1, 40, 40\), expected \(1, 80, 80\)"
     ):
         deletion_effect(network, observation, np.zeros((1, 40, 40), np.float32))
+
+
+def test_only_the_objects_pixels_are_pasted():
+    screen = np.zeros((60, 60, 3), np.uint8)
+    screen[:, 30:] = 9  # the background of the place differs from that of the box
+    background = screen.copy()
+    screen[12, 12] = 200
+    (place,) = [(10.0, 15.0, 40.0, 45.0)]
+    changed = pasted(screen, [(10, 15, 10, 15)], [place], background)
+    assert np.argwhere((changed != screen).any(-1)).tolist() == [[12, 42]]
+    assert (changed[12, 42] == 200).all()
+
+
+def test_logits_are_scaled_to_the_entropy_of_a_reference():
+    generator = np.random.default_rng(0)
+    logits = generator.standard_normal((50, 4))
+    assert scale_to_entropy(logits, 3 * logits) == pytest.approx(3, rel=1e-4)
+    assert scale_to_entropy(0.01 * logits, logits) == pytest.approx(100, rel=1e-4)
+    assert scale_to_entropy(logits, np.zeros((50, 4))) <= 1e-3  # a policy without preferences
+    dark, bright = np.zeros((1, 80, 80), np.float32), bright_square()
+    once = deletion_effect(OnePixel(), bright, dark)
+    twice = deletion_effect(OnePixel(), bright, dark, scale=2)
+    assert twice.logit == pytest.approx(4 * once.logit)
+    assert twice.value == once.value
 
 
 def test_effects_by_hand():

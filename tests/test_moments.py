@@ -86,6 +86,9 @@ def test_every_alien_is_killed_by_a_shot_and_most_had_moved():
     ram, rewards, episode = play("spaceinvaders", 1000)
     hits = hits_on_aliens(ram, rewards, episode)
     assert len(hits.fired) > 15
+    shots = find_events("spaceinvaders", "shot", ram, rewards, episode).end
+    assert set(hits.fired) <= set(shots)
+    assert len(shots) > len(hits.fired)  # play by chance misses
     # The mother ship gives points too and is no alien of the block: it takes 30 steps to come.
     assert len(hits.impact) >= 0.95 * np.count_nonzero(rewards)
     assert (rewards[hits.impact] > 0).all()
@@ -182,6 +185,8 @@ def test_aimed_shots_leave_out_aliens_that_stood_still():
     episode = np.zeros(8, int)
     hits = hits_on_aliens(ram, rewards, episode)
     assert (hits.fired.tolist(), hits.impact.tolist()) == ([0, 3], [2, 5])
+    shots = find_events("spaceinvaders", "shot", ram, 0 * rewards, episode)
+    assert shots.end.tolist() == [0, 3]
     aimed = aimed_shots(ram, rewards, episode)
     assert (aimed.fired.tolist(), aimed.impact.tolist()) == ([3], [5])
     across = np.array([0, 0, 0, 0, 1, 1, 1, 1])

@@ -35,6 +35,7 @@ from atarilens.measures.deletion import (
     pasted,
     places_elsewhere,
     saliency_per_change,
+    scale_to_entropy,
 )
 from atarilens.measures.faithfulness import (
     Agreement,
@@ -145,6 +146,7 @@ __all__ = [
     "saliency_on",
     "saliency_per_change",
     "sanity_check",
+    "scale_to_entropy",
     "shuffled_auc",
     "spread_steps",
     "stability",

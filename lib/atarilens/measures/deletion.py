@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy import optimize, special
 
 from atarilens.saliency import SaliencyMaps, saliency_maps
 from atarilens.saliency.calling import as_batch, network_outputs
@@ -132,7 +133,7 @@ def places_elsewhere(
     return np.reshape(places, (-1, 4))
 
 
-def pasted(screen, boxes, places) -> np.ndarray:
+def pasted(screen, boxes, places, background=None) -> np.ndarray:
     """Paste what boxes show at other places: the fair control for painting the boxes over.
 
     Painting the background over background changes nothing, so a patch painted elsewhere cannot
@@ -142,17 +143,23 @@ def pasted(screen, boxes, places) -> np.ndarray:
         screen: `[H, W, 3]` or `[H, W]`; it is not modified.
         boxes: `[n, 4]`, px of the screen.
         places: `[n, 4]`, of `places_elsewhere`.
+        background: a screen of the same shape: only pixels that differ from it are pasted, so that
+            an object comes without its surroundings. None pastes the whole box.
 
     Raises:
         ValueError: if a place has another size than its box.
     """
     screen = np.asarray(screen)
     changed = screen.copy()
+    object_pixels = np.ones(screen.shape[:2], bool)
+    if background is not None:
+        object_pixels = (screen != background).reshape(*screen.shape[:2], -1).any(-1)
     for box, place in zip(_checked(boxes), _checked(places), strict=True):
         source, target = _pixels(box, screen.shape[:2]), _pixels(place, screen.shape[:2])
         if screen[source].shape != screen[target].shape:
             raise ValueError(f"place {place} has another size than its box {box}")
-        changed[target] = screen[source]
+        chosen = object_pixels[source]
+        changed[target][chosen] = screen[source][chosen]
     return changed
 
 
@@ -176,7 +183,7 @@ class Effect:
     value: np.ndarray | None
 
 
-def deletion_effect(network, observation, painted, memory=None) -> Effect:
+def deletion_effect(network, observation, painted, memory=None, *, scale: float = 1.0) -> Effect:
     """Measure how far a decision moves when the observation is replaced by a painted one.
 
     The memory that enters the step stays the same, so the effect is that of this moment's screen.
@@ -187,6 +194,7 @@ def deletion_effect(network, observation, painted, memory=None) -> Effect:
         observation: `[C, H, W]` or `[T, C, H, W]`, in [0, 1], as the agent read it.
         painted: of the same shape, preprocessed from the painted screens.
         memory: `[k, M]` or `[T, k, M]`, entering the step; None for a network without memory.
+        scale: factor on the action logits, see `scale_to_entropy`.
 
     Raises:
         ValueError: if a shape is not as described.
@@ -197,7 +205,7 @@ def deletion_effect(network, observation, painted, memory=None) -> Effect:
     observation, memory, single = as_batch(network, observation, memory)
     logits, value = network_outputs(network, observation, memory)
     moved_logits, moved_value = network_outputs(network, painted, memory)
-    effect = effects_of(logits, moved_logits, value, moved_value)
+    effect = effects_of(scale * logits, scale * moved_logits, value, moved_value)
     if single:
         parts = (getattr(effect, field.name) for field in fields(Effect))
         effect = Effect(*(None if part is None else part[0] for part in parts))
@@ -222,6 +230,30 @@ def effects_of(logits, moved_logits, value=None, moved_value=None) -> Effect:
         0.5 * np.square(change).sum(-1),
         None if value is None else np.asarray(moved_value) - np.asarray(value),
     )
+
+
+def scale_to_entropy(logits, reference) -> float:
+    """Return the factor on logits that gives their policy the mean entropy of a reference's.
+
+    An untrained network's logits are nearly equal, so nothing on the screen can move its policy.
+    Scaled so, it decides as firmly as the agent it is a control for, at random.
+
+    Args:
+        logits: `[T, A]`, not all equal.
+        reference: `[T, A]`, of the agent.
+
+    Returns:
+        A factor between 1e-4 and 1e6.
+    """
+    logits, reference = (np.asarray(z, np.float64) for z in (logits, reference))
+    wanted = np.clip(_entropy(reference), _entropy(1e6 * logits), _entropy(1e-4 * logits))
+    power = optimize.brentq(lambda power: _entropy(10**power * logits) - wanted, -4, 6, xtol=1e-6)
+    return float(10**power)
+
+
+def _entropy(logits: np.ndarray) -> float:
+    """Return the mean entropy of the policies softmax(logits), in nats."""
+    return float(special.entr(_softmax(logits)).sum(-1).mean())
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

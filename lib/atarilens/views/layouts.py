@@ -210,8 +210,8 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.circle is not None:
         row, column, radius = panel.circle
         axes.add_patch(Circle((column, row), radius, fill=False, edgecolor="white", lw=1.5))
-    if panel.box is not None:
-        top, bottom, left, right = panel.box
+    for box in [panel.box] * (panel.box is not None) + list(panel.boxes):
+        top, bottom, left, right = box
         rounded = "round,pad=2,rounding_size=3"
         outline = FancyBboxPatch((left, top), right - left, bottom - top, boxstyle=rounded)
         outline.set(fill=False, edgecolor="white", linewidth=1.4)

@@ -22,6 +22,7 @@ class Panel:
     arrow: (start, end) of a white arrow, for example along the ball's motion.
     circle: (row, column, radius) of a white circle, for example round a target.
     box: (top, bottom, left, right), half-open, of a white rounded outline, for example the hint.
+    boxes: further outlines, for example of each ghost.
     view: (top, bottom, left, right), half-open, the part of the image that is shown; None: all.
     """
 
@@ -31,6 +32,7 @@ class Panel:
     arrow: tuple[tuple[float, float], tuple[float, float]] | None = None
     circle: tuple[float, float, float] | None = None
     box: tuple[float, float, float, float] | None = None
+    boxes: Sequence[Sequence[float]] = ()
     view: tuple[float, float, float, float] | None = None
 
 

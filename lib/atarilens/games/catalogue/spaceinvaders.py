@@ -11,6 +11,7 @@ from atarilens.games.record import (
     Game,
     Occurrences,
     Unit,
+    at_once,
     cut,
     put,
     shift,
@@ -78,10 +79,26 @@ def boxes(ram: np.ndarray) -> dict[str, list[Box]]:
     return {kind: cut(places, 0, GROUND) for kind, places in found.items()}
 
 
+def shots_fired(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) -> np.ndarray:
+    """Find the decisions after which a shot of the ship is new on the screen: `[n]` int.
+
+    A shot is new if it appears, or appears lower than it was.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        rewards: not read.
+        episode: `[T]` int.
+    """
+    height = ram[:, 85].astype(np.int64)
+    flies = height <= LASER_LOWEST
+    same = episode[1:] == episode[:-1]
+    return np.flatnonzero(flies[1:] & (~flies[:-1] | (height[1:] > height[:-1])) & same)
+
+
 def hits_on_aliens(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) -> Shots:
     """Find all shots of the ship that hit an alien.
 
-    A shot begins when the ship's missile appears (or appears anew, lower than it was). It hits when
+    A shot begins as in `shots_fired`. It hits when
     exactly one alien is gone at the next step, points follow, and it is the latest shot.
 
     Args:
@@ -89,13 +106,11 @@ def hits_on_aliens(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) ->
         rewards: `[T]`, the reward that followed each step.
         episode: `[T]` int.
     """
-    height = ram[:, 85].astype(np.int64)
-    flies = height <= LASER_LOWEST
+    flies = ram[:, 85] <= LASER_LOWEST
     same = episode[1:] == episode[:-1]
-    appears = flies[1:] & (~flies[:-1] | (height[1:] > height[:-1])) & same
     alive = aliens(ram).sum((1, 2))
     dies = (alive[1:] == alive[:-1] - 1) & (np.asarray(rewards)[:-1] > 0) & flies[:-1] & same
-    fired, impact = np.flatnonzero(appears), np.flatnonzero(dies)
+    fired, impact = shots_fired(ram, rewards, episode), np.flatnonzero(dies)
     latest = np.searchsorted(fired, impact) - 1  # the last shot fired before the impact
     known = latest >= 0
     fired, impact = fired[latest[known]], impact[known]
@@ -302,6 +317,7 @@ SPACE_INVADERS = Game(
     boxes=boxes,
     player="ship",
     events={
+        "shot": Event("ship fires", at_once(shots_fired)),
         "aimed_shot": Event(
             "shot at an alien that moved before the impact",
             lambda ram, rewards, episode: Occurrences(*aimed_shots(ram, rewards, episode)),
