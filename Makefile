@@ -41,12 +41,12 @@ lab: $(READY)  ## open the notebooks in JupyterLab (LAB= takes its options)
 		--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 		--LabApp.default_url=/lab/tree/README.md $(LAB)
 
-app: $(READY)  ## open the explorer as a web page on 127.0.0.1: [AGENT=] [GAME=] (APP= takes Voila's options)
+app: $(READY)  ## open the explorer as a web page on 127.0.0.1: [AGENT=] [GAME=], or the zoo's browser: ZOO=1 (APP= takes Voila's options)
 	@if [ -e "$$AGENT" ]; then AGENT=$$(realpath "$$AGENT"); fi; \
 		ATARILENS_AGENT="$$AGENT" ATARILENS_GAME="$$GAME" \
 		JUPYTER_PATH=$(CURDIR)/lib/atarilens/apps/explorer$${JUPYTER_PATH:+:$$JUPYTER_PATH} \
 		$(PY) -m voila --Voila.ip=127.0.0.1 --template=atarilens --theme=dark $(APP) \
-		notebooks/10_explore_an_agent.ipynb
+		notebooks/$(if $(ZOO),57_browse_the_zoo,10_explore_an_agent).ipynb
 
 html: figures  ## the executed notebooks as pages to read, in build/html
 	$(PY) -m nbconvert --to html --embed-images --output-dir build/html build/*.ipynb

@@ -3,6 +3,7 @@
 from importlib import import_module
 
 _HOME = {
+    "browse": "zoo_browser",
     "explore": "explorer",
     "AgentRecorder": "recorder",
     "sb3_callback": "recorder",
