@@ -75,7 +75,7 @@ class ZooBrowser(ipywidgets.VBox):
         found = f"{len(rows)} agents; click a clip to open its agent in the explorer"
         self.words.value = found if len(rows) else "no agent of the zoo is so: choose another"
 
-    def open(self, algorithm: str, game: str, run: int = 1, tag: str = zoo.FINAL) -> Explorer:
+    def open_agent(self, algorithm: str, game: str, run: int = 1, tag: str = zoo.FINAL) -> Explorer:
         """Open an agent in the explorer below the clips.
 
         Args:
@@ -115,7 +115,7 @@ class ZooBrowser(ipywidgets.VBox):
 
     def _on_event(self, event: dict, address: list) -> None:
         if event["kind"] == "click":
-            self.open(*address)
+            self.open_agent(*address)
 
 
 def browse(**settings) -> ZooBrowser:
