@@ -205,6 +205,14 @@ def test_verdicts_follow_the_interval():
     assert change([0.3, 0.4], 0.4) == "undecided"
 
 
+def test_a_change_that_was_never_possible_is_named():
+    part = {"changes": [], "skipped": {"paddle_x-8": {"the paddle would be in a side wall": 4}}}
+    (found,) = statements.about_answers([part], "breakout")
+    assert found.subject == "paddle 8 px left"
+    assert found.verdict == "not tried"
+    assert "the paddle would be in a side wall" in found.text
+
+
 def test_greedy_copies_are_counted():
     game = {"situations": ["a", "b"]}
     scores = {"greedy": {"returns": [21.0, 21.0, 21.0, 20.0], "lengths": [9, 9, 9, 8]}}

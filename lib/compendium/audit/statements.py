@@ -253,8 +253,14 @@ def about_answers(parts: Sequence[Mapping], game: str) -> list[Statement]:
         if name not in labels:
             reasons = {r: n for part in parts for r, n in part["skipped"].get(name, {}).items()}
             text = f"It could not be made at any moment: {max(reasons, key=reasons.get)}."
-            found.append(Statement("answers", name.replace("_", " "), text, "not tried", "open"))
+            found.append(Statement("answers", words_of(name, game), text, "not tried", "open"))
     return found
+
+
+def words_of(label: str, game: str) -> str:
+    """Return a change in words: `ball_x-8` is "ball 8 px left", `brick_gone` "brick gone"."""
+    moves = games.game(game).changes[kind_of(label)].kind == "move"
+    return parse(label, game).words if moves else label.replace("_", " ").replace(":", ": ")
 
 
 def _call(parts: Sequence[Mapping], key: str, subject: str) -> str:
@@ -281,7 +287,7 @@ def _about_change(parts: Sequence[Mapping], game: str, label: str) -> Statement:
     rows = [row for part in parts for row in part["changes"] if row["label"] == label]
     named = parse(rows[0]["name"], game)
     change: Change = named.change
-    words = named.words if change.kind == "move" else label.replace("_", " ").replace(":", ": ")
+    words = words_of(label, game)
 
     def mean(key: str) -> list:
         return by_game(parts, "changes", lambda r: r["label"] == label, lambda r: r[key])
