@@ -86,11 +86,11 @@ ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NA
 states: $(READY)  ## train the state model of an agent, or go on: AGENT=breakout-strong [SEED=] [SET=] [GOGGLES=1]
 	@$(RUN) states
 
-verify: $(READY)  ## regenerate into build/verify and compare every number with figures/
+verify: $(READY)  ## regenerate into build/verify, compare every number with figures/: [ONLY=] [ROWS=20] [SEED=]
 	@JOBS=$(JOBS) $(RUN) verify
 
 faithfulness: export OMP_NUM_THREADS := 1
-faithfulness: $(READY)  ## which map predicts what changing an object does, into data/tables, or go on: [JOBS=2]
+faithfulness: $(READY)  ## how far each kind of map can be trusted, into data/tables, or go on: [JOBS=2]
 	@$(RUN) faithfulness
 
 gaze-data: $(READY)  ## fetch where people looked while they played (Atari-HEAD): GAME=breakout

@@ -20,7 +20,14 @@ from atarilens.measures.controls import (
     spread_steps,
 )
 from atarilens.measures.intervals import around_events, course_interval, intervals
-from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
+from atarilens.measures.verdicts import (
+    against_controls,
+    contrast,
+    joint_outcome,
+    outcome,
+    verdict,
+    what_came_out,
+)
 
 EPISODE = np.array([0] * 10 + [1] * 30)
 
@@ -86,6 +93,25 @@ def test_contrast_pairs_episodes_and_holds_only_above_zero():
         contrast(values[3:], controls[3:], lambda d: (d.min(), d.max()))
     assert contrast(controls, values, lambda d: (d.min(), d.max()))["outcome"] == "reversed"
     assert contrast(values, values, lambda d: (d.min(), d.max()))["outcome"] == "absent"
+
+
+def test_every_measure_meets_every_control_but_itself():
+    none = np.full(4, np.nan)
+    measures = {
+        "a": np.arange(4.0) + 9,
+        "edges": np.arange(4.0),
+        "centre": np.ones(4),
+        "gone": none,
+    }
+    found = against_controls(measures, ["edges", "centre", "gone"])
+    assert {name: list(tests) for name, tests in found.items()} == {
+        "a": ["edges", "centre"],
+        "edges": ["centre"],
+        "centre": ["edges"],
+    }
+    assert found["a"]["edges"] == contrast(measures["a"], measures["edges"])
+    assert all(test["holds"] for test in found["a"].values())
+    assert not found["centre"]["edges"]["holds"]
 
 
 def test_absent_needs_an_interval_within_the_margin_and_undecided_is_the_rest():

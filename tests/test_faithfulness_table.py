@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atarilens import load_agent, play
-from compendium.tables import faithfulness
+from compendium.tables import faithfulness, parts
 
 AGENT = "spaceinvaders-strong"  # whose games are short
 FULL = {"perturbation": {}, "jacobian": {}, "edges": {}}
@@ -81,6 +81,24 @@ def test_finished_parts_are_not_measured_again(table, folder):
     )
     assert table.read_bytes() == written
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*--*.csv")} == parts
+
+
+def test_rows_drawn_at_random_are_measured_again(table, folder):
+    assert faithfulness.check_rows(3, seed=1, table=table, progress=False) == []
+
+
+def test_a_number_that_no_longer_comes_out_is_named(table, folder):
+    rows = read(table)
+    changed = next(row for row in rows if float(row["painted_tv"]) > 0.01)
+    before, changed["painted_tv"] = changed["painted_tv"], "0.999"
+    moved = dict(changed, object="aliens:999", painted_tv=before)
+    wrong = folder / "wrong.csv"
+    parts.write_rows([changed, moved], list(changed), wrong)
+    found = faithfulness.check_rows(20, table=wrong, progress=False)
+    step = f"{AGENT}, seed {faithfulness.FIRST_SEED}, step {changed['step']}"
+    assert len(found) == 2
+    assert f"{step}, {changed['object']}: painted_tv: stored 0.999, now {before[:4]}" in found[0]
+    assert found[1] == f"{step}, aliens:999: not there when the episode is played again"
 
 
 def test_an_object_that_is_painted_over_is_gone(folder):

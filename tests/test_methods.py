@@ -81,6 +81,17 @@ class Blind(nn.Module):
         return logits, torch.full((len(observation),), 0.7), memory
 
 
+class FollowsTheBall(nn.Module):
+    """Goes to the column of what is brighter than 0.7; nothing else on the screen matters."""
+
+    memory_shape = (0, 0)
+
+    def forward(self, observation, memory):
+        ball = torch.relu(observation[:, 0] - 0.7)
+        column = (ball * (torch.arange(80) - 39.5) / 10).sum((1, 2))
+        return torch.stack([-column, column], 1), ball.sum((1, 2)), memory
+
+
 class Plain(nn.Module):
     """Convolutions and ReLU modules, no value."""
 
@@ -158,6 +169,23 @@ def test_one_pixel_ranks_first(method):
         top = np.unravel_index(head.argmax(), head.shape)
         assert max(abs(top[0] - row), abs(top[1] - column)) <= reach
         assert head[row, column] >= 0.5 * head.max() > 0
+
+
+@pytest.mark.parametrize("method", OF_A_NETWORK)
+def test_a_ball_ranks_before_what_its_follower_does_not_see(method):
+    observation = np.zeros((1, 80, 80), np.float32)
+    observation[0, 28:34, 58:64] = 1  # the ball
+    observation[0, 8:14, 8:14], observation[0, 60:70, 20:24] = 0.65, 0.5
+    if method in REFUSED and method != NEEDS_RELU:  # this network has ReLU units
+        with pytest.raises(ValueError, match=REFUSED[method]):
+            saliency_maps(method, FollowsTheBall(), observation)
+        return
+    options = {"rise": {"masks": 1000}}.get(method, {})
+    maps = saliency_maps(method, FollowsTheBall(), observation, **options)
+    for head in (maps.actor, maps.critic):
+        if head is not None:
+            others = max(head[8:14, 8:14].mean(), head[60:70, 20:24].mean())
+            assert head[28:34, 58:64].mean() > 2 * others
 
 
 @pytest.mark.parametrize("method", OF_A_NETWORK)

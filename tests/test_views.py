@@ -109,6 +109,20 @@ def every_figure():
         levels={"random": 0},
         title="The score rises",
     )
+    yield a_matrix(**words)
+
+
+def a_matrix(**words):
+    table = {
+        "Is it a question of some length?": {"one": (1.0, "●●●"), "another": (np.nan, "–")},
+        "Another?": {"one": (0.0, "○"), "a control of a long name": (0.2, "3 ms")},
+    }
+    columns = {"maps": ["one", "another"], "controls": ["a control of a long name"]}
+    notes = {"Another?": "in all games: no map"}
+    title = "What the table says, in a sentence"
+    return views.matrix_figure(
+        table, title=title, notes=notes, columns=columns, breaks={"Another?"}, **words
+    )
 
 
 def a_page():
@@ -177,6 +191,26 @@ def test_a_legend_of_scores_names_a_run_once_and_rounds_to_a_tenth():
     axes = figure.subfigs[0].axes[0]
     told = [text.get_text() for text in axes.get_legend().get_texts()]
     assert sorted(told) == ["in training", "one, in training", "two: 9.5"]
+
+
+def test_the_cells_of_a_matrix_stand_in_their_rows_and_columns_and_are_shaded():
+    (axes,) = a_matrix().axes
+    places = {text.get_text(): text.get_position() for text in axes.texts}
+    assert places["●●●"][1] == places["–"][1] < places["○"][1] == places["3 ms"][1]
+    assert places["●●●"][0] == places["○"][0] < places["–"][0] < places["3 ms"][0]
+    assert places["3 ms"][0] - places["–"][0] > places["–"][0] - places["●●●"][0]  # groups
+    full, unknown, none = (sum(patch.get_facecolor()[:3]) for patch in axes.patches[:3])
+    assert full < none < unknown
+
+
+def test_the_first_rank_is_at_the_top_of_both_orders():
+    _, (axes,) = views.page("Two orders", [[views.Plot()]], heads=())
+    colours = {"a": "#111111", "b": "#222222"}
+    views.draw_ranks(axes, {"a": (1, 2), "b": (2, 1)}, ("theirs", "ours"), colours)
+    bottom, top = axes.get_ylim()
+    assert bottom > 2 > 1 > top
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1, 2], [2, 1]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["theirs", "ours"]
 
 
 def test_bars_wear_no_colour_of_a_head():

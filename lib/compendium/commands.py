@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -70,12 +71,16 @@ def figure(name: str, again: bool = False) -> int:
     return 0
 
 
-def verify(only: str = "", jobs: Count = 2) -> int:
+def verify(only: str = "", jobs: Count = 2, rows: int = 20, seed: int | None = None) -> int:
     """Draw the figures again into build/verify and compare every number with figures/.
+
+    With the figure of notebook 61, rows of its table are measured again, drawn at random.
 
     Args:
         only: start of the names of the figures.
-        jobs: notebooks at a time.
+        jobs: notebooks, or episodes, at a time.
+        rows: of data/tables/faithfulness.csv that are measured again.
+        seed: of the draw of these rows; by default another one each day.
     """
     from compendium.figures.comparing import changed_parameters, compare
     from compendium.figures.drawing import VERIFY, draw_all
@@ -83,10 +88,30 @@ def verify(only: str = "", jobs: Count = 2) -> int:
 
     for line in changed_parameters(only):
         print(f"parameters changed since the figure in figures/ was drawn: {line}", flush=True)
-    wrong = compare(draw_all(list_figures(only), jobs, VERIFY), only)
+    names = list_figures(only)
+    wrong = compare(draw_all(names, jobs, VERIFY), only)
+    if rows > 0 and any(name.startswith("61_") for name in names):
+        wrong += _rows_measured_again(rows, seed, jobs)
     for line in wrong:
         print(f"wrong: {line}", file=sys.stderr)
     return min(len(wrong), 1)
+
+
+def _rows_measured_again(count: int, seed: int | None, jobs: int) -> list[str]:
+    """Say what came out differently in rows of the table of faithfulness."""
+    import joblib
+
+    from compendium.tables import faithfulness
+
+    seed = date.today().toordinal() if seed is None else seed
+    print(f"measuring {count} rows of {faithfulness.TABLE}.csv again, SEED={seed}", flush=True)
+    with joblib.parallel_config(n_jobs=jobs):
+        wrong = faithfulness.check_rows(count, seed)
+    print(
+        f"{count} rows measured again; numbers compared within {faithfulness.RELATIVE:g} "
+        f"(relative) + {faithfulness.ABSOLUTE:g}"
+    )
+    return [f"{faithfulness.TABLE}.csv: {line}" for line in wrong]
 
 
 @contextmanager
@@ -481,7 +506,9 @@ def ship(checkpoint: Path, name: str, like: str | None = None, command: str | No
 
 
 def faithfulness(jobs: Count = 1) -> None:
-    """Measure which maps predict what changing an object does, or go on after an interruption.
+    """Measure how far each kind of map can be trusted, or go on after an interruption.
+
+    Three tables: what changing an object does, insertion and deletion, sanity checks.
 
     Args:
         jobs: episodes at a time.
@@ -489,9 +516,12 @@ def faithfulness(jobs: Count = 1) -> None:
     import joblib
 
     from compendium.tables.faithfulness import faithfulness_table
+    from compendium.tables.insertion import insertion_table
+    from compendium.tables.sanity import sanity_table
 
     with joblib.parallel_config(n_jobs=jobs):
-        print(faithfulness_table().relative_to(ROOT))
+        for measure in (faithfulness_table, insertion_table, sanity_table):
+            print(measure().relative_to(ROOT), flush=True)
 
 
 def rally(episodes: Count = 20) -> None:

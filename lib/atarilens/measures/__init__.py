@@ -80,7 +80,14 @@ from atarilens.measures.multiple_tests import (
     p_value,
     p_value_of_interval,
 )
-from atarilens.measures.verdicts import contrast, joint_outcome, outcome, verdict, what_came_out
+from atarilens.measures.verdicts import (
+    against_controls,
+    contrast,
+    joint_outcome,
+    outcome,
+    verdict,
+    what_came_out,
+)
 
 __all__ = [
     "Absence",
@@ -92,6 +99,7 @@ __all__ = [
     "GazeScores",
     "ObjectAttention",
     "absent",
+    "against_controls",
     "aggregate",
     "aggregate_gaze",
     "agreement",

@@ -8,7 +8,7 @@
 | undecided | anything else, and fewer than 3 episodes: these games cannot tell                |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -75,6 +75,31 @@ def contrast(
         "outcome": word,
         "holds": word == "holds",
     }
+
+
+def against_controls(
+    measures: Mapping[str, np.ndarray],
+    controls: Collection[str],
+    margin: float | None = NSS_MARGIN,
+) -> dict[str, dict[str, dict]]:
+    """Compare each of several measures with every control but itself.
+
+    Args:
+        measures: name -> `[E]`, of the same episodes, NaN if an episode has none.
+        controls: those of the names that are controls.
+        margin: of `outcome`.
+
+    Returns:
+        Name -> control -> what `contrast` found. Pairs without a common episode are left out, and
+        so are names without any pair.
+    """
+    found: dict[str, dict[str, dict]] = {}
+    for name, values in measures.items():
+        for control in controls:
+            if control != name and np.isfinite(values + measures[control]).any():
+                test = contrast(values, measures[control], margin=margin)
+                found.setdefault(name, {})[control] = test
+    return found
 
 
 def verdict(test: Mapping) -> str:

@@ -44,7 +44,7 @@ from atarilens.views.layouts import (
     page,
     screens_figure,
 )
-from atarilens.views.rankings import ranking_figure
+from atarilens.views.rankings import draw_ranks, matrix_figure, ranking_figure
 from atarilens.views.screens import (
     Panel,
     common_gain,
@@ -92,6 +92,7 @@ __all__ = [
     "draw_matrix",
     "draw_nothing",
     "draw_points",
+    "draw_ranks",
     "draw_score_table",
     "draw_slopes",
     "draw_strip",
@@ -102,6 +103,7 @@ __all__ = [
     "gif",
     "grey_pictures",
     "halved",
+    "matrix_figure",
     "motion_arrow",
     "movie_frames",
     "name_algorithms",

@@ -5,9 +5,6 @@ moved in the game, and how much of each map lies on it. `measures.agreement` ran
 other. One episode is one unit of work, kept in `build/faithfulness` until the table is whole.
 """
 
-import csv
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +14,11 @@ import torch
 from tqdm.auto import tqdm
 
 from atarilens import games, load_agent, measures, paths, play, rollout, saliency
+from atarilens.agents import Agent
+from atarilens.play import Trajectory
+from atarilens.saliency import SaliencyMaps
 from atarilens.saliency.methods import removal
+from compendium.tables import parts
 
 AGENTS = ("pong-strong", "breakout-strong", "spaceinvaders-strong")
 TABLE = "faithfulness"
@@ -51,6 +52,8 @@ EFFECTS = ("tv", "logit", "value")
 CHANGES = ("painted", "removed", "moved")
 MEASURES = ("share", "mean")  # of `measures.saliency_on`
 KEYS = ("agent", "seed", "step", "object", "kind", "area")
+ROWS = 20  # that are measured again by `make verify`
+RELATIVE, ABSOLUTE = 5e-3, 1e-5  # tolerance of a number that is measured again
 
 
 def columns() -> list[str]:
@@ -94,65 +97,99 @@ def faithfulness_table(
     """
     folder = folder or paths.BUILD / TABLE
     table = table or paths.TABLES / f"{TABLE}.csv"
-    units = [
-        (part, name, FIRST_SEED + k, moments, folder)
-        for k in range(episodes)
-        for name in agents
-        for part in PARTS
-    ]
-    missing = [unit for unit in units if not _path(*unit).is_file()]
-    jobs = (joblib.delayed(_measure)(*unit) for unit in missing)
-    done = joblib.Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")(jobs)
-    with tqdm(total=len(units), unit="part", disable=not progress) as bar:
-        bar.update(len(units) - len(missing))
-        for _ in done:
-            bar.update(1)
+    wanted = {}
+    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
+        for name in agents:
+            for kind in KINDS:
+                arguments = (name, seed, moments, [kind], folder)
+                wanted[_path(kind, name, seed, moments, folder)] = arguments
+    parts.measure_missing(measure_episode, wanted, progress)
     rows: dict[tuple, dict] = {}
-    for unit in units:
-        with _path(*unit).open(newline="") as read:
-            for row in csv.DictReader(read):
-                rows.setdefault(tuple(row[key] for key in KEYS), {}).update(row)
-    _write(rows.values(), columns(), table)
+    for path in wanted:
+        for row in parts.read_rows(path):
+            rows.setdefault(tuple(row[key] for key in KEYS), {}).update(row)
+    parts.write_rows(rows.values(), columns(), table)
     return table
 
 
-def _path(part: str, name: str, seed: int, moments: int, folder: Path) -> Path:
+def check_rows(
+    count: int = ROWS, seed: int = 0, *, table: Path | None = None, progress: bool = True
+) -> list[str]:
+    """Measure some rows of the table again, and say which numbers came out differently.
+
+    Each row's episode is played again up to its step. Numbers may differ by `ABSOLUTE + RELATIVE *
+    |stored|`: the table keeps 4 digits, and another processor rounds differently. The map of half
+    an episode later is left out: it needs the whole episode.
+
+    Args:
+        count: how many rows, drawn at random from all.
+        seed: of the draw.
+        table: by default `data/tables/faithfulness.csv`.
+        progress: show a bar over episodes.
+
+    Returns:
+        What is wrong, in words: none if all is well.
+    """
+    rows = parts.read_rows(table or paths.TABLES / f"{TABLE}.csv")
+    drawn = np.random.default_rng(seed).choice(len(rows), min(count, len(rows)), replace=False)
+    by_episode: dict[tuple[str, int], list[dict]] = {}
+    for row in (rows[i] for i in sorted(drawn)):
+        by_episode.setdefault((row["agent"], int(row["seed"])), []).append(row)
+    jobs = (joblib.delayed(_check)(*episode, own) for episode, own in by_episode.items())
+    wrong = []
+    with tqdm(total=len(by_episode), unit="episode", disable=not progress) as bar:
+        for lines in joblib.Parallel(return_as="generator")(jobs):
+            wrong += lines
+            bar.update(1)
+    return wrong
+
+
+def _check(name: str, seed: int, rows: Sequence[dict[str, str]]) -> list[str]:
+    """Measure rows of one episode again: one unit of work for joblib."""
+    agent = single_screen_agent(name)
+    steps = sorted({int(row["step"]) for row in rows})
+    trajectory = rollout(agent, seed, steps[-1] + 1)
+    found = {
+        (row["step"], row["object"]): row
+        for row in measure_steps(agent, trajectory, seed, steps, KINDS)
+    }
+    wrong = []
+    for row in rows:
+        where = f"{name}, seed {seed}, step {row['step']}, {row['object']}"
+        again = found.get((int(row["step"]), row["object"]))
+        if again is None:
+            wrong.append(f"{where}: not there when the episode is played again")
+            continue
+        for column, stored in row.items():
+            now = parts.spelt(again.get(column, ""))
+            if not column.endswith(f":{OTHER_TIMES}") and not _agree(stored, now):
+                wrong.append(
+                    f"{where}: {column}: stored {stored or 'nothing'}, now {now or 'nothing'}"
+                )
+    return wrong
+
+
+def _agree(stored: str, now: str) -> bool:
+    """Say whether two entries of the table are equal, numbers up to the tolerance."""
+    try:
+        return abs(float(now) - float(stored)) <= ABSOLUTE + RELATIVE * abs(float(stored))
+    except ValueError:  # words, or an empty entry
+        return stored == now
+
+
+def _path(kind: str, name: str, seed: int, moments: int, folder: Path) -> Path:
     """Name the file of one part of an episode after everything that its rows depend on."""
     sha256 = load_agent(name).facts.get("sha256")
-    options = {"maps": [METHODS], "effects": [MARGIN, MOVES, CHANGES]}[part]
-    facts = json.dumps([sha256, moments, MOST, *options], sort_keys=True)
-    digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
-    return folder / f"{name}--{seed}--{part}--{digest}.csv"
-
-
-def _measure(part: str, name: str, seed: int, moments: int, folder: Path) -> None:
-    """Measure one part of an episode, and write its rows: one unit of work for joblib."""
-    rows = list(measure_episode(name, seed, moments, [part], folder))
-    _write(
-        rows,
-        list(dict.fromkeys(column for row in rows for column in row)),
-        _path(part, name, seed, moments, folder),
-    )
-
-
-def _write(rows: Iterable[dict], names: Sequence[str], path: Path) -> None:
-    with paths.whole_file(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({key: _written(value) for key, value in row.items()} for row in rows)
-
-
-def _written(value) -> str:
-    if isinstance(value, str | int):
-        return str(value)
-    return f"{value:.4g}" if np.isfinite(value) else ""
+    options = {"maps": [METHODS], "effects": [MARGIN, MOVES, CHANGES]}[kind]
+    digest = parts.digest([sha256, moments, MOST, *options])
+    return folder / f"{name}--{seed}--{kind}--{digest}.csv"
 
 
 def measure_episode(
     name: str,
     seed: int,
     moments: int,
-    parts: Collection[str] = ("maps", "effects"),
+    kinds: Collection[str] = ("maps", "effects"),
     folder: Path | None = None,
 ) -> Iterator[dict]:
     """Yield a row for each object of each moment of an episode; see `columns`.
@@ -161,30 +198,43 @@ def measure_episode(
         name: of a shipped agent, one that reads a single screen at a time.
         seed: of the episode.
         moments: evenly spaced.
-        parts: "maps", "effects", or both.
+        kinds: "maps", "effects", or both.
         folder: where the episode's replay is kept; None plays it and keeps nothing.
 
     Raises:
         ValueError: if the agent stacks screens.
     """
+    agent = single_screen_agent(name)
+    trajectory = _episode(agent, seed, folder)
+    steps = measures.spread_steps(trajectory.episode, moments)
+    yield from measure_steps(agent, trajectory, seed, steps, kinds)
+
+
+def single_screen_agent(name: str) -> Agent:
+    """Load an agent; ValueError if it stacks screens: a change would have to be made in each."""
     agent = load_agent(name)
     if agent.preprocessing.screens != 1:
         raise ValueError(f"agent {name!r} stacks screens, expected one that reads a single screen")
-    trajectory = _episode(agent, seed, folder)
-    steps = measures.spread_steps(trajectory.episode, moments)
+    return agent
+
+
+def measure_steps(
+    agent: Agent, trajectory: Trajectory, seed: int, steps: Iterable[int], kinds: Collection[str]
+) -> Iterator[dict]:
+    """Yield a row for each object at each of some steps of an episode; see `measure_episode`."""
     found = {int(t): _objects(agent.game, trajectory.ram[t], [seed, int(t)]) for t in steps}
     shape = trajectory.observations.shape[-2:]
     boxes = {t: games.to_observation(objects, agent.region, shape) for t, objects in found.items()}
     numbers: dict[tuple[int, str], dict[str, float]] = {}
-    for part in parts:
-        measured = PARTS[part](agent, trajectory, found, boxes)
+    for kind in kinds:
+        measured = KINDS[kind](agent, trajectory, found, boxes)
         for key, values in measured.items():
             numbers.setdefault(key, {}).update(values)
     for t, objects in boxes.items():
         for thing, box in objects.items():
             if len(box):  # inside of what the agent reads
                 area = float(np.prod(box[:, 1::2] - box[:, ::2], axis=1).sum())
-                keys = (name, seed, t, thing, thing.partition(":")[0], area)
+                keys = (agent.name, seed, t, thing, thing.partition(":")[0], area)
                 yield dict(zip(KEYS, keys, strict=True)) | numbers[t, thing]
 
 
@@ -198,28 +248,50 @@ def _episode(agent, seed: int, folder: Path | None):
     return play.replay(path, agent)  # the same rounding, whoever plays first
 
 
-def _maps(agent, trajectory, found: dict, boxes: dict) -> dict[tuple[int, str], dict[str, float]]:
-    """Return (step, object) -> column -> how much of each map lies on it."""
-    steps = list(found)
+def maps_of(agent: Agent, trajectory: Trajectory, steps: Sequence[int]) -> dict[str, SaliencyMaps]:
+    """Explain some steps of an episode with all methods and controls: method -> maps `[n, H, W]`.
+
+    Methods that explain one action explain the one that is likeliest in the trajectory.
+    """
+    steps = list(steps)
     control = load_agent(f"untrained-{agent.game}")
     seen = play.seen_by(trajectory, control)
     maps = {UNTRAINED: saliency.perturbation_saliency(control.network, *seen.decision(steps))}
     observation, memory = trajectory.decision(steps)
-    tensors = (torch.from_numpy(observation), torch.from_numpy(memory))
     action = trajectory.action_logits[steps].argmax(1)
+    maps |= network_maps(agent.network, observation, memory, action)
+    maps[OTHER_TIMES] = maps["perturbation"][np.roll(np.arange(len(steps)), -(len(steps) // 2))]
+    return maps
+
+
+def network_maps(network, observation, memory, action) -> dict[str, SaliencyMaps]:
+    """Explain decisions with all of `METHODS`: method -> maps `[n, H, W]`.
+
+    Args:
+        network: see `atarilens.saliency`.
+        observation: `[n, C, H, W]`.
+        memory: `[n, k, M]`, entering the step.
+        action: `[n]`, which methods that explain one action explain.
+    """
+    maps = {}
     for method, options in METHODS.items():
-        if method in SHARED:
-            continue
-        chosen = action if saliency.METHODS[method].explains == "action" else None
-        maps[method] = saliency.saliency_maps(
-            method, agent.network, observation, memory, action=chosen, **options
-        )
+        if method not in SHARED:
+            chosen = action if saliency.METHODS[method].explains == "action" else None
+            maps[method] = saliency.saliency_maps(
+                method, network, observation, memory, action=chosen, **options
+            )
     if METHODS.keys() >= SHARED:  # two maps of the same blurred observations
-        outputs = removal.blurred_outputs(agent.network, *tensors)
+        tensors = (torch.from_numpy(observation), torch.from_numpy(memory))
+        outputs = removal.blurred_outputs(network, *tensors)
         for method in SHARED:
             compute = saliency.METHODS[method].compute
-            maps[method] = compute(agent.network, *tensors, action, outputs=outputs)
-    maps[OTHER_TIMES] = maps["perturbation"][np.roll(np.arange(len(steps)), -(len(steps) // 2))]
+            maps[method] = compute(network, *tensors, action, outputs=outputs)
+    return maps
+
+
+def _maps(agent, trajectory, found: dict, boxes: dict) -> dict[tuple[int, str], dict[str, float]]:
+    """Return (step, object) -> column -> how much of each map lies on it."""
+    maps, steps = maps_of(agent, trajectory, list(found)), list(found)
     numbers: dict[tuple[int, str], dict[str, float]] = {}
     for method, each in maps.items():
         for head in ("actor", "critic"):
@@ -323,4 +395,4 @@ def _spellings(game: str, ram: np.ndarray, thing: str, box: np.ndarray) -> dict[
     return found
 
 
-PARTS = {"maps": _maps, "effects": _effects}
+KINDS = {"maps": _maps, "effects": _effects}

@@ -1,7 +1,7 @@
 """Does a Pong agent play the ball, or one rally that it knows by heart? Move the ball, and see."""
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +9,14 @@ from tqdm import tqdm
 
 from atarilens import load_agent, paths, rollout
 from atarilens.play import effects, intervene
+from compendium.tables import parts
 
 CHANGES = ("ball_y-8", "ball_y+8", "paddle_y-8", "paddle_y+8")
 HORIZON = 30  # agent steps, 2 s of play: the ball reaches the paddle, and the point is decided
 STEPS = 400  # of each episode, from its first screen on
 MOMENTS = 8  # per episode
 ITSELF, FOLLOWER = "the agent itself", "a ball follower"
-COLUMNS = ("agent", "play", "player", "seed", "t", "change", "conceded", "tv", "flip")
+COLUMNS = ("agent", "play", "player", "seed", "t", "change", "conceded", "tv", "flip", "towards")
 TABLE = paths.TABLES / "rally.csv"
 CONDITIONS = (
     ("pong-strong", "sampled", ITSELF),
@@ -23,6 +24,8 @@ CONDITIONS = (
     ("pong-late", "sampled", ITSELF),
     ("pong-mid", "sampled", ITSELF),
     ("pong-strong", "greedy", ITSELF),
+    ("pong-sticky", "sampled", ITSELF),
+    ("pong-sticky", "sampled", FOLLOWER),
 )
 
 
@@ -45,10 +48,12 @@ def rally_rows(name: str, play: str, player: str, seed: int) -> list[dict]:
 
     Returns:
         A row per moment and branch; `conceded` is the step after the decision at which the agent
-        lost a point, or -1 if it lost none.
+        lost a point, or -1 if it lost none; `towards` how far the policy moved to the actions that
+        the change calls for, as in `atarilens.play.effects`.
     """
     agent = load_agent(name)
-    trajectory = rollout(agent, seed=seed, max_steps=STEPS, greedy=play == "greedy")
+    settings = replace(agent.settings, repeat_action_probability=0.0)  # the same game for everyone
+    trajectory = rollout(agent, seed, STEPS, greedy=play == "greedy", settings=settings)
     ends = np.flatnonzero(trajectory.episode == 0)[-1]
     flies = [t for t in range(20, ends) if _can_change(trajectory.ram[t - 1])]
     chosen = np.unique(np.linspace(0, len(flies) - 1, MOMENTS).round().astype(int))
@@ -73,6 +78,7 @@ def rally_rows(name: str, play: str, player: str, seed: int) -> list[dict]:
                     "conceded": int(lost[0]) if lost.size else -1,
                     "tv": round(float(moved["tv"][i - 1]), 4) if i else 0.0,
                     "flip": int(moved["flip"][i - 1]) if i else 0,
+                    "towards": round(float(moved["towards"][i - 1]), 4) if i else 0.0,
                 }
             )
     return rows
@@ -105,18 +111,19 @@ def measure_rallies(
         ValueError: if an agent is not known.
     """
     rows = read_rallies(table) if table.is_file() else []
-    done = {(row["agent"], row["play"], row["player"], int(row["seed"])) for row in rows}
+    done = {_condition(row) for row in rows if row["towards"]}  # others lack a column
     wanted = [(*condition, seed) for condition in conditions for seed in range(episodes)]
     for key in tqdm([key for key in wanted if key not in done], "rallies", disable=not progress):
-        rows += rally_rows(*key)
-        with paths.whole_file(table) as beside, beside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        rows = [row for row in rows if _condition(row) != key] + rally_rows(*key)
+        parts.write_rows(rows, COLUMNS, table)
     return table
+
+
+def _condition(row: dict) -> tuple[str, str, str, int]:
+    return row["agent"], row["play"], row["player"], int(row["seed"])
 
 
 def read_rallies(table: Path = TABLE) -> list[dict]:
     """Read the table's rows, as text."""
-    with Path(table).open(newline="") as file:
-        return list(csv.DictReader(file))
+    rows = parts.read_rows(table)
+    return [{column: row.get(column, "") for column in COLUMNS} for row in rows]
