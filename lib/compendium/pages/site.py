@@ -278,7 +278,8 @@ def card(notebook: Path) -> str:
 
 def library() -> str:
     """Return the public functions and classes of `atarilens`, from their docstrings."""
-    parts = ["<h1>The library, function by function</h1>"]
+    links = " · ".join(f'<a href="#{package}">{package}</a>' for package in PACKAGES)
+    parts = [f'<h1>The library, function by function</h1><p class="sources">{links}</p>']
     for package in PACKAGES:
         module = importlib.import_module(f"atarilens.{package}")
         words = markdown(inspect.getdoc(module) or "")

@@ -90,8 +90,14 @@ let asked = 0;
 let worker = null;
 
 function startWorker() {
+  const refused = () => complain("This browser lets the page compute nothing: stored maps only.");
   const source = `(${serve})(self, (${makeNetworks})())`;
-  worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  try {
+    worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  } catch {
+    return refused();
+  }
+  worker.onerror = refused;
   worker.onmessage = ({ data }) => {
     const question = questions.get(data.id);
     if (!question) return;
@@ -100,7 +106,6 @@ function startWorker() {
     if (data.error) question.reject(new Error(data.error));
     else question.resolve(data.found);
   };
-  worker.onerror = () => complain("This browser does not let the page compute: stored maps only.");
 }
 
 /** Ask the worker; the answer has `superseded` if a newer map was asked for meanwhile. */
@@ -363,7 +368,7 @@ function drawCurves(svg, curves, label, zero) {
       .map((run) => `<polyline class="${kind}" points="${run.join(" ")}"/>`);
   });
   svg.setAttribute("viewBox", `0 0 ${steps - 1} 100`);
-  const range = `from ${number(low, 1)} to ${number(high, 1)}`;
+  const range = `${number(low, 1)} to ${number(high, 1)}`;
   svg.setAttribute("aria-label", `${label}, ${range}`);
   $(`${svg.id}-range`).textContent = range;
   const level = zero ? `<line class="zero" x1="0" x2="${steps - 1}" y1="${y(0)}" y2="${y(0)}"/>` : "";
@@ -574,7 +579,7 @@ async function follow(hash) {
   const opened = ++playing; // a running film stops
   state.playing = false;
   state.ready = false;
-  complain(wanted.problems.join(" "));
+  if (worker) complain(wanted.problems.join(" "));
   try {
     const episode = await openEpisode(wanted.episode.file);
     if (request !== loading || opened !== playing) return;
@@ -591,6 +596,7 @@ async function follow(hash) {
     state.step = wanted.step;
     drawTimeline();
     show(wanted.step);
+    if (!worker) return;
     const weights = await unpackAll(await load(`${wanted.agent.name}.weights`));
     if (request !== loading) return;
     const { screens, shape, region, palette, memory, spacing, steps } = episode;
