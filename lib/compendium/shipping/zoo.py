@@ -49,9 +49,12 @@ RECIPES = {
     "ga": EvolutionSettings(method="ga", hidden_units=UNITS),
     "es": EvolutionSettings(method="es", sigma=0.1, hidden_units=UNITS),
 }
-# Breakout's rewards are rare and its policies collapse under larger steps.
+# The recipe of our LSTM agents: with a calibrated start and 3e-4 the score stays below 4.
 CHANGES = {
-    ("ppo", "breakout"): {"num_envs": 32, "rollout_steps": 64, "learning_rate": 3e-4, "clip": 0.1}
+    ("ppo", "breakout"): {
+        **{"num_envs": 64, "rollout_steps": 32, "learning_rate": 5e-4, "clip": 0.1},
+        **{"calibrated": False, "max_grad_norm": 0.5},
+    }
 }
 STEPS = {"pong": 400_000, "breakout": 500_000, "freeway": 300_000}  # agent steps of a run
 STEPS_OF = {("ga", "freeway"): 160_000, ("es", "freeway"): 160_000}
