@@ -200,6 +200,7 @@ def test_verdicts_follow_the_interval():
     assert change([0.3, 0.4, 0.35], 0.4) == "as expected"
     assert change([-0.3, -0.4, -0.35], 0.4) == "the wrong way"
     assert change([0.001, -0.001, 0.0], 0.01) == "not at all"
+    assert change([-1e-6, -2e-6, -1e-6], 1e-6) == "not at all"
     assert change([0.001, -0.001, 0.0], 0.4) == "moves, but neither way"
     assert change([0.3, -0.4, 0.35], 0.4) == "undecided"
     assert change([0.3, 0.4], 0.4) == "undecided"

@@ -309,12 +309,12 @@ def _about_change(parts: Sequence[Mapping], game: str, label: str) -> Statement:
         if named.amount < 0:
             calls, against = against, calls
         text += f"; P({calls}) - P({against}) changes by {centre:+.2f}"
-        if below > 0:
+        if high < NOTICED:
+            verdict = ("not at all", "odd")
+        elif below > 0:
             verdict = ("as expected", "good")
         elif above < 0:
             verdict = ("the wrong way", "bad")
-        elif high < NOTICED:
-            verdict = ("not at all", "odd")
         elif below > -NOTICED and above < NOTICED:
             verdict = ("moves, but neither way", "odd")
         else:
