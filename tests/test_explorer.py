@@ -251,9 +251,13 @@ def test_repeated_maps_have_a_mean_and_a_spread(untrained_agent, short_trajector
     observation, memory = short_trajectory.observations[STEP], short_trajectory.memory[STEP]
     maps = perturbation_saliency(untrained_agent.network, observation, memory, stride=16, repeats=8)
     np.testing.assert_array_equal(found.maps.actor, maps.actor)
-    image, note = drawing.spread_image(found.maps, (3e9, 2e6), knobs)
-    blue = np.rint(np.clip(3e9 * maps.actor_spread, 0, 255))
-    np.testing.assert_allclose(image[..., 2], blue, atol=1)
+    spreads = [maps.actor_spread, maps.critic_spread]
+    gains = [300 / spread.max() for spread in spreads]  # the largest is brighter than full
+    image, note = drawing.spread_image(found.maps, gains, knobs)
+    strength = [np.clip(g * s / 255, 0, 1) for g, s in zip(gains, spreads, strict=True)]
+    colours = np.array([[46, 137, 255], [255, 94, 36]])  # of the maps on screens, too
+    expected = np.clip(np.stack(strength, -1) @ colours, 0, 255)
+    np.testing.assert_allclose(image, expected, atol=1)
     at = np.unravel_index(maps.actor.argmax(), (80, 80))
     assert f"actor {maps.actor_spread[at] / maps.actor[at]:.0%}" in note
     assert "over 8 jittered maps" in note

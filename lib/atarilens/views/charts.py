@@ -110,14 +110,16 @@ def draw_slopes(axes: Axes, scores: Mapping[str, Mapping[str, tuple]], *, label:
     """
     with house_style():
         conditions = list(dict.fromkeys(c for row in scores.values() for c in row))
-        for below, (name, row) in zip((-15, 6), scores.items(), strict=False):
+        for name, row in scores.items():
             colour = role_colour(name)
             at = [conditions.index(c) for c in row]
             mean, low, high = np.array(list(row.values())).T
             axes.errorbar(at, mean, [mean - low, high - mean], color=colour, lw=2.4, marker="o")
-            for x, y in zip(at, mean, strict=True):
+            for x, y, condition in zip(at, mean, row, strict=True):
+                others = [other[condition][0] for other in scores.values() if condition in other]
+                above = y > min(others)  # the lower of two points has its number below
                 place = {"textcoords": "offset points", "color": colour}
-                axes.annotate(f"{y:.0f}", (x, y), (5, below), **place)
+                axes.annotate(f"{y:.0f}", (x, y), (6, 5 if above else -14), **place)
             axes.plot([], [], color=colour, lw=2.4, marker="o", label=name)
         axes.set_xticks(range(len(conditions)), [c.replace(" ", "\n") for c in conditions])
         axes.margins(y=0.12)

@@ -17,6 +17,7 @@ from atarilens.play.trajectories import Trajectory
 from atarilens.saliency import SaliencyMaps
 from atarilens.views import Panel, movie_frames
 from atarilens.views.layouts import house_style, lay_out, legend_above
+from atarilens.views.screens import HEADS as HEAD_COLOURS
 
 COLOURS = {  # Okabe and Ito's, readable on light and on dark
     "ball": "#e69f00",
@@ -289,25 +290,25 @@ def spread_image(maps: SaliencyMaps, gain: Sequence[float], knobs: Knobs) -> tup
     """Draw the spread over repeated maps, at the brightness of the maps, and describe it.
 
     Returns:
-        `[H, W, 3]` uint8, actor blue and critic red; and a note.
+        `[H, W, 3]` uint8, in the heads' colours on black; and a note.
     """
-    picture = np.zeros((*maps.actor.shape, 3), np.float32)
+    strength = np.zeros((*maps.actor.shape, 2), np.float32)
     if maps.actor_spread is None:
         return (
-            picture,
+            np.zeros((*maps.actor.shape, 3), np.uint8),
             "tick “Mean of jittered maps”, with the method Perturbation, to see the spread",
         )
     words = []
     spreads = maps.actor_spread, maps.critic_spread
-    for head, mean, spread, level, channel in zip(
-        HEADS, (maps.actor, maps.critic), spreads, gain, (2, 0), strict=False
+    for channel, (head, mean, spread, level) in enumerate(
+        zip(HEADS, (maps.actor, maps.critic), spreads, gain, strict=False)
     ):
         if spread is not None and knobs.heads in (head, "both"):
-            picture[..., channel] = level * knobs.gain * spread / 255
+            strength[..., channel] = np.clip(level * knobs.gain * spread / 255, 0, 1)
             at = np.unravel_index(mean.argmax(), mean.shape)
             words.append(f"{head} {spread[at] / (mean[at] or 1):.0%}")
     note = f"standard deviation over {knobs.repeats} jittered maps; at the peak: {', '.join(words)}"
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8), note
+    return np.rint(np.clip(strength @ HEAD_COLOURS, 0, 255)).astype(np.uint8), note
 
 
 def activations_image(channels: np.ndarray | None, kind: str) -> tuple[np.ndarray, str]:
