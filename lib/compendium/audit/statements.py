@@ -119,7 +119,7 @@ def about_scores(scores: Mapping[str, Mapping], game: str, q_values: bool) -> li
     if q_values:
         words["sampled"] = "if it takes the action of the highest Q-value, as it was trained to"
     for name, each in scores.items():
-        mean, low, _ = over(each["returns"])
+        mean, low, high = over(each["returns"])
         cut = sum(each["truncated"])
         text = f"It scores {mean:.4g} {words[name]}"
         if cut:
@@ -130,8 +130,10 @@ def about_scores(scores: Mapping[str, Mapping], game: str, q_values: bool) -> li
             text += f". Random play scores {record.random_score:g}, a person {record.human_score:g}"
             if low > record.random_score:
                 verdict, tone = ("plays", "good")
+            elif high < record.random_score:
+                verdict, tone = ("below random play", "bad")
             elif np.isfinite(low):
-                verdict, tone = ("not above random play", "bad")
+                verdict, tone = ("cannot be told from random play", "open")
         elif name != "sampled":
             test = measures.outcome(*_difference(each["returns"], usual)[1:], len(usual), None)
             verdict, tone = {

@@ -10,8 +10,11 @@ LEVEL = 0.05  # of one false verdict among all claims
 
 def outcome(test: Mapping) -> str:
     """Return the word for a test against one control."""
-    fallback = "holds" if test["holds"] else "reversed" if test["high"] < 0 else "undecided"
-    return test.get("outcome", fallback)
+    if "outcome" in test:
+        return test["outcome"]
+    if test["high"] is None:  # too few games for an interval
+        return "undecided"
+    return "holds" if test["holds"] else "reversed" if test["high"] < 0 else "undecided"
 
 
 def claims_in(numbers: Mapping, name: str = "") -> Iterator[tuple[str, dict]]:
