@@ -64,6 +64,20 @@ def test_an_autoencoder_gives_back_the_shape_that_it_read(channels, size):
     assert 0 <= rebuilt.min() <= rebuilt.max() <= 1
 
 
+def test_whitened_latents_are_standard_and_draw_the_same_states():
+    torch.manual_seed(0)
+    states = torch.rand(300, 3, 80, 80)
+    network = Autoencoder(3, (80, 80)).eval().requires_grad_(False)
+    before = network.decode(network.encode(states)[0])
+    network.whiten(states)
+    latents = network.encode(states)[0]
+    torch.testing.assert_close(network.decode(latents), before, atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.mean(0), torch.zeros(100), atol=1e-3, rtol=0)
+    assert latents.var(0).max() < 1.001
+    covariance = torch.cov(latents.T)
+    assert (covariance - torch.diag(covariance.diag())).abs().max() < 0.02
+
+
 def test_the_mask_is_the_blurred_gradient_and_sums_to_one(agent, batch):
     states, memory = (x[:3] for x in batch)
     masks = attention_masks(agent, states, memory, floor=0)

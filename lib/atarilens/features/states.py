@@ -30,6 +30,7 @@ WIDTHS = (16, 32, 64, 128)  # channels of the encoder's convolutions
 PLACES = 3  # points that the first latents name
 FIRST_WIDTH = 0.05  # standard deviation of a point's Gaussian, in halves of a side
 PREFERENCE = 100.0  # a preference moves by 0.001 per update, a score by this times as much
+LEAST_VARIANCE = 1e-3  # of a latent, when they are whitened
 RARITY_WEIGHT = 4.0  # of the rarity of a pixel in the first softmax
 BLUR = 5  # px: the attention mask is averaged over BLUR x BLUR px
 MASK_FLOOR = 0.4  # rho: share of the reconstruction loss that all pixels get alike
@@ -49,6 +50,11 @@ class Autoencoder(nn.Module):
     farthest from the background in its standard deviations, a rare object such as a ball.
     Without places the ball of Breakout was drawn in 3 % of the states, with them in 71 %: as long
     as a ball is drawn in a wrong place, the loss does not say in which direction the right one is.
+
+    Deviation: `whiten`, called after training, moves and turns the latents, so that those of the
+    training states have mean 0 and covariance 1 (Ghosh et al. 2020, "From variational to
+    deterministic autoencoders", section "Ex-post density estimation"). The weak prior leaves them
+    elsewhere, and a state drawn from the prior would have no paddle and several balls.
 
     Args:
         channels: C, three per stacked screen.
@@ -82,6 +88,8 @@ class Autoencoder(nn.Module):
         # What is drawn if the decoder says nothing: training sets it to the median state.
         self.background = nn.Parameter(torch.zeros(channels, *size))
         self.register_buffer("spread", torch.ones(channels, *size))  # see `spread_of`
+        self.register_buffer("centre", torch.zeros(LATENTS))  # of the latents, see `whiten`
+        self.register_buffer("factor", torch.eye(LATENTS))  # Cholesky, of their covariance
         self.find = nn.Conv2d(WIDTHS[0] + 1, PLACES, 3, padding=1)
         # How much each point prefers each place: one learns to leave the wall to the others.
         halves = [-(-side // 2) for side in size]
@@ -105,10 +113,13 @@ class Autoencoder(nn.Module):
         mean = torch.cat([places, mean[:, count:]], 1)
         # Without this the first places are so noisy that the decoder ignores them.
         log_variance = torch.cat([log_variance[:, :count] - 6, log_variance[:, count:]], 1)
+        mean = torch.linalg.solve_triangular(self.factor, (mean - self.centre).T, upper=False).T
         return mean, log_variance
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return states `[B, C, H, W]` in [0, 1] of latents `[B, 100]`."""
+        with torch.autocast("cpu", enabled=False):  # places need float32
+            latent = self.centre + latent.float() @ self.factor.T
         states = F.relu(self.expand(latent).unflatten(1, (WIDTHS[-1], *self.smallest)))
         for index, layer in enumerate(self.decoder):
             states = layer(states)
@@ -119,6 +130,18 @@ class Autoencoder(nn.Module):
         )
         states = states[:, :, top : top + self.size[0], left : left + self.size[1]]
         return torch.sigmoid(states + self.background)
+
+    @torch.no_grad()
+    def whiten(self, states: Tensor) -> None:
+        """Let the latents of these states `[n, C, H, W]` have mean 0 and covariance 1.
+
+        The log variances of `encode` stay those of the latents before.
+        """
+        self.centre.zero_(), self.factor.copy_(torch.eye(LATENTS))
+        latents = torch.cat([self.encode(part)[0] for part in states.split(64)]).double()
+        self.centre.copy_(latents.mean(0))
+        covariance = torch.cov(latents.T) + LEAST_VARIANCE * torch.eye(LATENTS)
+        self.factor.copy_(torch.linalg.cholesky(covariance))
 
     def _places(self, states: Tensor, hidden: Tensor) -> Tensor:
         """Return `[B, 2 PLACES]` float32: expected (y, x) of each point, a border being at 2."""

@@ -239,6 +239,7 @@ def train_state_model(
     save()
     facts["training"] |= {"epochs_done": epoch, "minutes": round(seconds / 60, 1)}
     network.eval().requires_grad_(False)
+    network.whiten(inputs)
     return model
 
 
