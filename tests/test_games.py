@@ -390,7 +390,8 @@ def test_frostbites_boxes_hold_exactly_the_coloured_pixels():
             screen, (162, 98, 33), (77, 183)
         )
         if skin.any():
-            exact["bailey"].append(not (skin & ~filled(boxes["bailey"])).any())
+            a_pixel_higher = boxes["bailey"] - [1, 0, 0, 0]  # the RAM may be a frame ahead
+            exact["bailey"].append(not (skin & ~filled(a_pixel_higher)).any())
         bailey = filled(boxes["bailey"])
         igloo = coloured(screen, (142, 142, 142), (30, 56))
         exact["igloo"].append(not ((igloo ^ filled(boxes["igloo"])) & ~bailey).any())
