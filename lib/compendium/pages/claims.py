@@ -77,7 +77,7 @@ def answer(name: str, tests: Mapping[str, Mapping], levels: Mapping = {}) -> str
         levels: of `corrected`; a claim that is not among them is given without its level.
     """
     against = ", ".join(
-        f"{control} {test['difference']:.2f} ({test['low']:.2f} to {test['high']:.2f})"
+        f"{control} {test['difference']:.2f} ({interval_of(test)})"
         for control, test in tests.items()
     )
     number = next(iter(tests.values()))["episodes"]
@@ -86,6 +86,13 @@ def answer(name: str, tests: Mapping[str, Mapping], levels: Mapping = {}) -> str
         least = f"= {found.adjusted:.3f}" if found.adjusted >= 0.001 else "< 0.001"
         against = f"Holm's p {least}; {against}"
     return f"{name}{': ' if name else ''}**{word}**; {against}; n = {number}"
+
+
+def interval_of(test: Mapping) -> str:
+    """Return "low to high" of a test, or that one episode has no interval."""
+    if test["low"] is None:
+        return "no interval"
+    return f"{test['low']:.2f} to {test['high']:.2f}"
 
 
 # --- the number of claims
@@ -104,17 +111,18 @@ def p_of(tests: Mapping[str, Mapping]) -> float:
     "holds" needs every control: the largest p value (Berger 1982). "reversed" needs one: the
     smallest, times the number of controls (Bonferroni). Other verdicts assert nothing: 1.
     """
+    word = joint(tests)
+    if word not in ("holds", "reversed"):
+        return 1.0
     values = {
         name: p_value_of_interval(*(test[k] for k in ("difference", "low", "high", "episodes")))
         for name, test in tests.items()
+        if test["low"] is not None
     }
-    word = joint(tests)
     if word == "holds":
         return joint_p_value(values.values())
-    if word == "reversed":
-        below = (p for name, p in values.items() if tests[name]["difference"] < 0)
-        return min(1.0, len(values) * min(below))
-    return 1.0
+    below = (p for name, p in values.items() if tests[name]["difference"] < 0)
+    return min(1.0, len(values) * min(below))
 
 
 def corrected(figures: Iterable[tuple[Mapping, str]]) -> dict[tuple, Corrected]:
