@@ -123,6 +123,7 @@ def drive(page, name: str) -> None:
     page.keyboard.press("Escape")
     page.wait_for_selector(".al-screen ellipse.probe", state="detached")
 
+    ask_what_if(page, name)
     look_inside(page, name)
     picture.focus()
     page.keyboard.press("Home")
@@ -185,6 +186,37 @@ def look_inside(page, name: str) -> None:
     keep(page, f"explorer-{name}-beside")
     page.get_by_label("Beside", exact=True).select_option(label="nothing")
     page.wait_for_function("document.querySelectorAll('.al-screen canvas').length === 1")
+
+
+def ask_what_if(page, name: str) -> None:
+    """Move the paddle in the game, and look at both futures."""
+    card = page.locator(".al-whatif")
+    card.get_by_label("Object", exact=True).select_option(label="paddle")
+    change = card.get_by_label("Change", exact=True)
+    moves = change.locator("option", has_text="move ")
+    moves.first.wait_for(state="attached")
+    for deed in moves.all_inner_texts():  # the paddle may stand at the wall
+        change.select_option(label=deed)
+        card.evaluate("card => card.querySelector('.al-error')?.classList.remove('al-error')")
+        card.get_by_role("button", name="Play both games").click()
+        page.wait_for_selector(".al-whatif .al-answer table, .al-whatif .al-error")
+        if card.locator(".al-answer table").count():
+            break
+    wait_for(page, ".al-answer", "The map promises")
+    wait_for(page, ".al-answer", "the policy moves by")
+    page.wait_for_function("document.querySelectorAll('.al-future canvas').length === 2")
+    page.wait_for_function(
+        "() => new Set([...document.querySelectorAll('.al-future canvas')]"
+        ".map(canvas => canvas.toDataURL())).size === 2"
+    )
+    first = pixels(page, ".al-future")
+    card.locator(".noUi-handle").last.focus()
+    page.keyboard.press("PageUp")
+    page.wait_for_function(
+        "old => document.querySelector('.al-future canvas').toDataURL() !== old", arg=first
+    )
+    card.scroll_into_view_if_needed()
+    keep(page, f"explorer-{name}-what-if")
 
 
 def run_all_cells(page, address: str) -> None:

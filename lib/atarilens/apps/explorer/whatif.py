@@ -275,6 +275,7 @@ class WhatIf:
     def play(self) -> None:
         """Answer the question as it stands."""
         self._forget()
+        self._hint("Playing both games …")
         trajectory, step, saliency = self._given
         agent, words = self._agent, self.deed.value
         name = deeds(agent.game)[self.object.value][words]
