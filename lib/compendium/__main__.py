@@ -1,4 +1,4 @@
-"""Run the command line: `python -m atarilens evaluate pong-strong`."""
+"""Run the command line: `python -m compendium evaluate AGENT=pong-strong`."""
 
 from compendium.cli import main
 
