@@ -24,6 +24,7 @@ DPI = 180
 LETTERS = 132  # of 8 points that fit into the width
 LEGEND = 104  # of 9 points, above an axes; a wider one would make the axes narrower
 TITLE = 72  # of 13 points
+NOTE = 118  # of 9 points
 HEAD_COLOURS = {"actor": ACTOR, "critic": CRITIC}
 WIDE_LEGEND = 112  # above an axes that has words at its right
 PALETTE = sns.color_palette("colorblind")
@@ -99,7 +100,7 @@ def page(
     Args:
         title: the finding, in one or two lines.
         rows: what stands side by side; a row's panels share its width equally.
-        note: a short line at the bottom, for example what n is.
+        note: a line or two at the bottom, for example what n is.
         heads: which heads the maps show, for the legend; none leaves it out.
         tallest: inches that a screen may be high.
 
@@ -110,7 +111,8 @@ def page(
         sizes = [_row_size(row, tallest) for row in rows]
         lines = textwrap.wrap(title, TITLE, break_on_hyphens=False)
         head = 0.24 * len(lines) + 0.1 + 0.26 * bool(heads)
-        height = head + sum(sizes) + 0.22 * bool(note)
+        notes = textwrap.wrap(note, NOTE)
+        height = head + sum(sizes) + 0.17 * len(notes) + 0.05 * bool(note)
         figure = Figure(figsize=(WIDTH, height), dpi=DPI)
         down = 0.24 * len(lines) + 0.08
         style = {"ha": "left", "va": "top", "fontsize": 13, "fontweight": "bold"}
@@ -122,7 +124,8 @@ def page(
             place = {"loc": "upper left", "bbox_to_anchor": (0.004, 1 - (down - 0.02) / height)}
             figure.legend(handles=handles, ncols=3, handlelength=1.1, **place)
         if note:
-            figure.text(0.012, 0.05 / height, note, ha="left", va="bottom", fontsize=9, color="0.3")
+            style = {"ha": "left", "va": "bottom", "fontsize": 9, "color": "0.3"}
+            figure.text(0.012, 0.05 / height, "\n".join(notes), linespacing=1.2, **style)
         blocks = _blocks(rows)
         heights = [sum(sizes[k] for k in block) for block in blocks]
         style = {"height_ratios": heights, "squeeze": False}
@@ -139,7 +142,7 @@ def page(
                         draw_panel(axes, cell)
                     else:
                         drawn.append(axes)
-        bottom = 0.22 * bool(note) / height
+        bottom = (0.17 * len(notes) + 0.05 * bool(note)) / height
         rect = (0, bottom, 1, 1 - head / height - bottom)
         figure.set_layout_engine("constrained", rect=rect, w_pad=0.05, h_pad=0.05)
     return figure, drawn
