@@ -72,6 +72,9 @@ def test_a_network_that_ignores_the_screen_is_found_out(blind_audit):
     for (section, _), each in found.items():
         if section == "maps":
             assert each["verdict"] == "undefined"
+    short = json.loads((blind_audit.parent / "audit.json").read_text())["short"]
+    assert next(iter(short)) == "Beware"
+    assert short["Beware"].startswith("It ignores the screen: no spot that was blurred")
 
 
 def test_the_page_needs_nothing_else(blind_audit):
@@ -219,7 +222,7 @@ def test_greedy_copies_are_counted():
     scores = {"greedy": {"returns": [21.0, 21.0, 21.0, 20.0], "lengths": [9, 9, 9, 8]}}
     copies, *_ = statements._about_copies([game, game], scores, "again")
     assert copies.number == 2
-    assert copies.verdict == "found: copies"
+    assert copies.verdict == "found: 2 of 4 differ"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from compendium.audit.moments import png
 from compendium.audit.patches import GRID, free_effects, patches
-from compendium.audit.statements import Statement, in_short
+from compendium.audit.statements import NOTICED, SHARES_OF_ONE, Statement, in_short
 
 STYLE = Path(__file__).with_suffix(".css")
 SECTIONS = {
@@ -29,7 +29,8 @@ SECTIONS = {
     "answers": (
         "How does it answer changes of the game?",
         "The same decision is taken twice: in the game as it was, and in the game with one thing "
-        "changed in the console's memory just before, with the same actions until then.",
+        "changed in the console's memory just before, with the same actions until then. Less than "
+        f"{NOTICED:.0%} of the policy counts as no answer.",
     ),
     "shortcuts": (
         "By which shortcuts?",
@@ -57,7 +58,6 @@ UNITS = {  # unit -> words, and the scale of the chart; None: from the numbers
     "correlation": ("rank correlation", (-1.0, 1.0)),
     "games": ("different games", None),
 }
-PERCENT = {"policy", "share", "followed"}
 TONES = {"good": "#11663f", "bad": "#a3201a", "odd": "#8a5200", "open": "#4b5a68"}
 
 
@@ -145,15 +145,13 @@ def _row(each: Statement, rows: Sequence[Statement]) -> str:
 
 
 def _written(value: float, unit: str) -> str:
-    if unit in PERCENT:
+    if unit in SHARES_OF_ONE:
         return f"{value:.0%}"
-    return (
-        f"{value:+.2f}"
-        if unit == "towards"
-        else f"{value:.2f}"
-        if abs(value) < 10
-        else f"{value:.4g}"
-    )
+    if unit == "games":
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{round(value, 1):g}"
+    return f"{value:+.2f}" if unit == "towards" else f"{value:.2f}"
 
 
 def _scale(rows: Sequence[Statement], unit: str) -> tuple[float, float]:

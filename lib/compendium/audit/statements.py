@@ -38,6 +38,7 @@ REGIONS = [
     for row in ("top", "middle", "bottom")
     for column in ("left", "centre", "right")
 ]
+SHARES_OF_ONE = ("policy", "share", "followed")  # units whose intervals end at 0 and at 1
 NAN = (float("nan"), float("nan"))
 
 
@@ -85,6 +86,8 @@ def numbers(values: Sequence, unit: str) -> dict:
     """Return the fields of a statement that hold its number."""
     mean, low, high = over(values)
     number = mean if np.isfinite(mean) else None
+    if unit in SHARES_OF_ONE:
+        low, high = max(low, 0.0), min(high, 1.0)
     return {"number": number, "low": low, "high": high, "unit": unit, "values": list(values)}
 
 
@@ -121,7 +124,7 @@ def about_scores(scores: Mapping[str, Mapping], game: str, q_values: bool) -> li
     for name, each in scores.items():
         mean, low, high = over(each["returns"])
         cut = sum(each["truncated"])
-        text = f"It scores {mean:.4g} {words[name]}"
+        text = f"It scores {round(mean, 1):g} {words[name]}"
         if cut:
             text += f"; {cut} of {len(each['returns'])} games were cut off after "
             text += f"{each['frames']:,} emulator frames, so that this is a lower bound"
@@ -297,11 +300,11 @@ def _about_change(parts: Sequence[Mapping], game: str, label: str) -> Statement:
     recreate = f"[audit.answers.effect_rows(agent, b) for b in {_call(parts, 'changes', label)}]"
     moved, directed = mean("tv"), any(change.towards)
     tv, low, high = over(moved)
-    expected = change.meaning or "how it should answer is open"
-    text = f"Expected: {expected}. The policy moves by {tv:.0%} of its probability"
+    expected = f"Expected: {change.meaning}" if change.meaning else "How it should answer is open"
+    text = f"{expected}. The policy moves by {tv:.0%} of its probability"
     kept = {"recreate": recreate} | numbers(moved, "policy")
     if not any(row["seen"] for row in rows):
-        text = f"Expected: {expected}. It lies outside of what the agent reads."
+        text = f"{expected}. It lies outside of what the agent reads."
         return Statement("answers", words, text, "cannot see it", "open", **kept)
     if directed:
         towards = mean("towards")
@@ -437,13 +440,14 @@ def _about_copies(parts: Sequence[Mapping], scores: Mapping, again: str) -> list
         "length."
     )
     copies = different <= len(games_played) / 2
-    verdict = ("found: copies", "bad") if copies else ("not found", "good")
+    verdict = ("not found", "good")
+    if copies:
+        verdict = (f"found: {different} of {len(games_played)} differ", "bad")
     statements = [
         Statement(
             *("shortcuts", "copies of one game", text, *verdict),
             number=float(different),
             unit="games",
-            values=list(greedy["returns"]),
             recreate=f"play.evaluate(agent, {len(games_played)}, 0, True).lengths",
         )
     ]
@@ -554,24 +558,22 @@ def in_short(statements: Sequence[Statement]) -> list[tuple[str, str]]:
     def of(section: str) -> list[Statement]:
         return [each for each in statements if each.section == section]
 
-    def names(found: Sequence[Statement]) -> str:
-        return ", ".join(each.subject for each in found)
-
     lines = []
-    scored = {each.subject: each for each in of("scores")}
-    lines.append(
-        (
-            "Plays",
-            f"{scored['sampled'].number:.4g} points; {scored['greedy'].number:.4g} greedily, "
-            f"{scored['sticky'].number:.4g} with sticky actions",
-        )
-    )
-    seen = [each for each in of("attention") if each.tone == "good"]
-    lines.append(("Attends to", (names(seen) or "nothing beyond its controls")))
+    if _ignores_the_screen(statements):
+        text = "It ignores the screen: no spot that was blurred, painted over or shown as it was "
+        lines.append(("Beware", text + "at another moment moves its decisions."))
+    scored = {each.subject: f"{round(each.number, 1):g}" for each in of("scores")}
+    said = "{sampled} points; {greedy} greedily, {sticky} with sticky actions"
+    lines.append(("Plays", said.format(**scored)))
+    seen = [each.subject for each in of("attention") if each.tone == "good"]
+    lines.append(("Attends to", ", ".join(seen) or "nothing beyond its controls"))
     answers = of("answers")
     if answers:
         counts = {
-            "as expected": sum(each.tone == "good" for each in answers),
+            "as expected": sum(each.verdict.startswith("as expected") for each in answers),
+            "with a reaction, of which no direction is expected": sum(
+                each.verdict == "reacts" for each in answers
+            ),
             "not at all, or neither way": sum(each.tone == "odd" for each in answers),
             "the wrong way": sum(each.verdict == "the wrong way" for each in answers),
             "undecided or not seen": sum(each.tone == "open" for each in answers),
@@ -579,9 +581,22 @@ def in_short(statements: Sequence[Statement]) -> list[tuple[str, str]]:
         said = "; ".join(f"{count} {words}" for words, count in counts.items() if count)
         lines.append((f"Answers to {len(answers)} changes of the game", said))
     short = [each for each in of("shortcuts") if each.tone == "bad"]
-    said = "; ".join(f"{each.subject} ({each.verdict})" for each in short)
+    said = "; ".join(f"{each.subject}: {each.verdict.removeprefix('found: ')}" for each in short)
     lines.append(("Shortcuts", said or "none found"))
-    trusted = [each for each in of("maps") if each.tone == "good"]
-    if of("maps"):
-        lines.append(("Maps to trust", names(trusted) or "none is shown to beat its controls"))
+    maps = of("maps")
+    trusted = [each.subject.split(": ") for each in maps if each.tone == "good"]
+    if maps:
+        by_effect = {
+            words: ", ".join(name for name, effect in trusted if effect == words)
+            for words in EFFECTS.values()
+        }
+        said = "; ".join(f"for {words}: {names}" for words, names in by_effect.items() if names)
+        lines.append(("Maps to trust", said or "none is shown to beat its controls"))
     return lines
+
+
+def _ignores_the_screen(statements: Sequence[Statement]) -> bool:
+    """Return whether nothing that was done to the screen moved a decision."""
+    empty = any(each.verdict == "empty maps" for each in statements)
+    moved = [s.number for s in statements if s.unit == "policy" and s.number is not None]
+    return empty and not any(moved)
