@@ -110,9 +110,10 @@ def verdict(test: Mapping) -> str:
         >>> verdict(test | {"episodes": 4, "outcome": "undecided"})
         'undecided (7.10 against 7.00; difference 0.10, 95 % interval -1.00 to 1.20, n = 4)'
     """
+    interval = f"95 % interval {test['low']:.2f} to {test['high']:.2f}"
     return (
         f"{test['outcome']} ({test['mean']:.2f} against {test['control']:.2f}; difference "
-        f"{test['difference']:.2f}, 95 % interval {test['low']:.2f} to {test['high']:.2f}, "
+        f"{test['difference']:.2f}, {interval if np.isfinite(test['low']) else 'no interval'}, "
         f"n = {test['episodes']})"
     )
 

@@ -571,7 +571,7 @@ def in_short(statements: Sequence[Statement]) -> list[tuple[str, str]]:
     if answers:
         counts = {
             "as expected": sum(each.verdict.startswith("as expected") for each in answers),
-            "with a reaction, of which no direction is expected": sum(
+            "with a reaction (no direction is expected)": sum(
                 each.verdict == "reacts" for each in answers
             ),
             "not at all, or neither way": sum(each.tone == "odd" for each in answers),
