@@ -230,7 +230,9 @@ def test_an_unreadable_row_is_refused(strong, shelf):
 
 def test_a_checkpoint_needs_its_game(tmp_path):
     torch.save(RecurrentActorCritic(4, "gru").state_dict(), tmp_path / "model.80.tar")
-    with pytest.raises(ValueError, match="does not say which game it plays: name one of pong, "):
+    with pytest.raises(
+        ValueError, match=r"does not say which game it plays: expected game=.pong. "
+    ):
         load_agent(tmp_path / "model.80.tar")
     agent = load_agent(tmp_path / "model.80.tar", game="breakout")
     assert agent.name == "model.80"

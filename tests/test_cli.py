@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageSequence
 
 from atarilens import overlay, rollout
@@ -26,7 +27,7 @@ def refused(capsys, *arguments: str) -> str:
         status = left.code
     said = capsys.readouterr().err
     assert status == 2
-    assert said.count("\n") == 1
+    assert sum(not line.startswith("    ") for line in said.splitlines()) == 1  # others are code
     assert said.startswith("atarilens: error: ")
     return said.removeprefix("atarilens: error: ").strip()
 
@@ -54,9 +55,11 @@ def test_every_verb_has_help(capsys):
         ("evaluate AGENT=x EPISODES=0", "EPISODES=0: expected a whole number above 0"),
         ("evaluate AGENT=x EPISODES=1.5", "EPISODES=1.5: expected a whole number above 0"),
         ("evaluate AGENT=x SEED=one", "SEED=one: expected a whole number"),
-        ("evaluate AGENT=x STICKY=often", "STICKY=often: expected a number"),
+        ("evaluate AGENT=x STICKY=often", "STICKY=often: expected a probability from 0 to 1"),
+        ("evaluate AGENT=x STICKY=2", "STICKY=2: expected a probability from 0 to 1"),
+        ("evaluate AGENT=x SEED=-1", "SEED=-1: expected a whole number, 0 or more"),
         ("evaluate AGENT=x GREEDY=maybe", "GREEDY=maybe: expected 1 or 0"),
-        ("evaluate AGENT=untrained-pong EPSILON=2", "epsilon is 2.0, expected a probability"),
+        ("evaluate AGENT=x EPSILON=nan", "EPSILON=nan: expected a probability from 0 to 1"),
         ("train GAME=chess", "chess"),
         ("train GAME=pong FROM=untrained-breakout", "plays breakout, not pong"),
         ("train GAME=pong DEVICE=tpu", "DEVICE=tpu: expected cpu or cuda"),
@@ -73,11 +76,13 @@ def test_every_verb_has_help(capsys):
         ("ship CHECKPOINT=a.safetensors NAME=x LIKE=y", "LIKE= chooses among the checkpoints of a"),
         ("ship CHECKPOINT=no/run NAME=../mine", "name '../mine' must consist of letters, digits"),
         ("ship CHECKPOINT=no/run NAME=mine", "no/run has no curve.csv, expected the folder of a"),
-        ("evaluate AGENT=pong-storng", "unknown agent 'pong-storng'"),
+        ("evaluate AGENT=pong-storng", "unknown agent 'pong-storng', did you mean pong-strong"),
+        ("states AGENT=nobody", "unknown agent 'nobody'. Known are breakout-"),
+        ("verify ONLY=99", "no figure starts with '99'; expected the start of a name in note"),
         ("evaluate AGENT=untrained-pong GAME=breakout", "plays pong, not breakout"),
         ("explain AGENT=untrained-pong", "untrained-pong is the control that the figures compare"),
         ("explain AGENT=no/such/file.tar GAME=pong", "no/such/file.tar"),
-        ("movie AGENT=untrained-pong START=-1", "START=-1: expected 0 or more"),
+        ("movie AGENT=untrained-pong START=-1", "START=-1: expected a whole number, 0 or more"),
         ("figure NAME=99_none", "no params file for the figure '99_none'; expected one of"),
     ],
 )
@@ -92,6 +97,25 @@ def test_a_file_that_is_no_checkpoint_is_refused(capsys, tmp_path, content):
     path = tmp_path / "model.tar"
     path.write_bytes(content)
     assert "model.tar" in refused(capsys, "evaluate", f"AGENT={path}", "GAME=pong")
+
+
+def test_a_folder_and_a_file_without_its_game_are_refused(capsys, tmp_path, untrained_agent):
+    path = tmp_path / "model.pt"
+    assert "which is a folder" in refused(capsys, "evaluate", f"AGENT={tmp_path}", "GAME=pong")
+    torch.save(untrained_agent.network.state_dict(), path)
+    said = refused(capsys, "evaluate", f"AGENT={path}")
+    assert 'expected game="pong" (GAME=pong for make), or another of pong, breakout' in said
+
+
+def test_code_that_an_error_proposes_can_be_run(capsys, tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"weight": torch.zeros(3, 3)}, path)
+    said = refused(capsys, "evaluate", f"AGENT={path}", "GAME=pong")
+    code = "\n".join(line.strip() for line in said.splitlines() if line.startswith("    "))
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4 * 84 * 84, 6))
+    names = {"module": module}
+    exec(code, names)
+    assert names["agent"].game == "pong"
 
 
 def test_a_truncated_agent_is_refused(capsys, tmp_path, untrained_agent):

@@ -22,6 +22,8 @@ WORDS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no":
 EXPECTED = {
     int: "a whole number",
     commands.Count: "a whole number above 0",
+    commands.Natural: "a whole number, 0 or more",
+    commands.Chance: "a probability from 0 to 1",
     float: "a number",
     bool: "1 or 0",
 }
@@ -119,7 +121,10 @@ def help_on(verb: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; return 0, or 2 after one line that says what is wrong."""
+    """Run one verb; return 0, or 2 after one line that says what is wrong.
+
+    Only Python code that a message proposes, indented by four spaces, keeps lines of its own.
+    """
     verb, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
         if {verb, *words} & {"-h", "--help"}:
@@ -130,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
             raise ValueError(f"there is no verb {verb!r}; expected one of {known}")
         return verbs()[verb](**parse(verb, words)) or 0
     except (ValueError, OSError) as error:
-        print(f"atarilens: error: {' '.join(str(error).split())}", file=sys.stderr)
+        said = re.sub(r"\s*\n(?! {4})\s*", " ", str(error).strip())
+        print(f"atarilens: error: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("atarilens: interrupted", file=sys.stderr)

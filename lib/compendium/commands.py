@@ -28,6 +28,26 @@ class Count(int):
         return super().__new__(cls, text)
 
 
+class Natural(int):
+    """A whole number, 0 or more."""
+
+    def __new__(cls, text: str):
+        """Read a number; ValueError if it is below 0."""
+        if int(text) < 0:
+            raise ValueError(text)
+        return super().__new__(cls, text)
+
+
+class Chance(float):
+    """A probability."""
+
+    def __new__(cls, text: str):
+        """Read a number; ValueError if it is not one from 0 to 1."""
+        if not 0 <= float(text) <= 1:
+            raise ValueError(text)
+        return super().__new__(cls, text)
+
+
 def figures(only: str = "", jobs: Count = 2) -> int:
     """Draw the figures that are out of date, several at a time.
 
@@ -71,7 +91,7 @@ def figure(name: str, again: bool = False) -> int:
     return 0
 
 
-def verify(only: str = "", jobs: Count = 2, rows: int = 20, seed: int | None = None) -> int:
+def verify(only: str = "", jobs: Count = 2, rows: Natural = 20, seed: Natural | None = None) -> int:
     """Draw the figures again into build/verify and compare every number with figures/.
 
     With the figure of notebook 61, rows of its table are measured again, drawn at random.
@@ -147,10 +167,10 @@ def evaluate(
     agent: str,
     game: str | None = None,
     episodes: Count = 30,
-    seed: int = 0,
+    seed: Natural = 0,
     greedy: bool | None = None,
-    epsilon: float = 0.0,
-    sticky: float | None = None,
+    epsilon: Chance = 0.0,
+    sticky: Chance | None = None,
     out: Path | None = None,
 ) -> None:
     """Play whole episodes and print the mean score with its 95 % interval.
@@ -196,11 +216,11 @@ def evaluate(
 def movie(
     agent: str,
     game: str | None = None,
-    start: int = 0,
+    start: Natural = 0,
     steps: Count = 120,
-    seed: int = 0,
+    seed: Natural = 0,
     greedy: bool | None = None,
-    epsilon: float = 0.0,
+    epsilon: Chance = 0.0,
     out: Path | None = None,
 ) -> None:
     """Film a stretch of play with the saliency of every step on it, as GIF and MP4.
@@ -220,8 +240,6 @@ def movie(
 
     from atarilens import play, saliency, views
 
-    if start < 0:
-        raise ValueError(f"START={start}: expected 0 or more")
     player, out_dir = open_agent(agent, game, out)
     print(f"{player.name}: actions {actions_of(player, greedy, epsilon)}")
     with whole_files(out_dir) as folder:
@@ -248,7 +266,7 @@ def explain(
     game: str | None = None,
     steps: Count = 1000,
     maps: Count = 60,
-    seed: int = 0,
+    seed: Natural = 0,
     out: Path | None = None,
 ) -> None:
     """Draw the standard figures of one agent, beside an untrained network, and a film.
@@ -269,9 +287,12 @@ def explain(
     from compendium.figures import drawing, params
 
     player, out_dir = open_agent(agent, game, out)
-    print(f"{player.name}: actions {actions_of(player, None, 0.0)}", flush=True)
     if player.name.startswith("untrained-"):
-        raise ValueError(f"{player.name} is the control that the figures compare an agent with")
+        raise ValueError(
+            f"expected a trained agent: {player.name} is the control that the figures compare "
+            "an agent with"
+        )
+    print(f"{player.name}: actions {actions_of(player, None, 0.0)}", flush=True)
     print(size_of_reactions(player, seed, steps), flush=True)
     if not games.has_objects(player.game):
         print(f"where the objects of {player.game} are is not known: a film, and no measures")
@@ -380,7 +401,7 @@ def train(
     game: str,
     from_: str | None = None,
     steps: Count = 10_000_000,
-    seed: int = 0,
+    seed: Natural = 0,
     set_: tuple[str, ...] = (),
     tensorboard: bool = False,
     device: Literal["cpu", "cuda"] = "cpu",
@@ -433,7 +454,7 @@ def imitate(
     agent: str,
     hint: Literal["expert", "random"],
     steps: Count = 1_000_000,
-    seed: int = 1,
+    seed: Natural = 1,
     set_: tuple[str, ...] = (),
 ) -> None:
     """Train a student of the overfit study, or go on after an interruption.
@@ -584,7 +605,9 @@ def doctor() -> int:
     return doctor.main()
 
 
-def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool = False) -> None:
+def states(
+    agent: str, seed: Natural = 0, set_: tuple[str, ...] = (), goggles: bool = False
+) -> None:
     """Train the state model of an agent, or go on after an interruption; put it into data/states.
 
     Args:
@@ -593,11 +616,13 @@ def states(agent: str, seed: int = 0, set_: tuple[str, ...] = (), goggles: bool 
         set_: settings other than the defaults of training.state_model.StateModelSettings.
         goggles: play with reconstructions in place of screens, too, into data/tables.
     """
+    from atarilens import load_agent
     from atarilens.paths import STATES
     from compendium.tables.goggles import goggle_scores
     from compendium.training.settings import changed, run_name
     from compendium.training.state_model import StateModelSettings, train_state_model
 
+    load_agent(agent)  # an unknown name is an error before anything is written
     (settings,) = changed(list(set_), StateModelSettings())
     run_dir = runs() / run_name(f"{agent}-states", seed, settings)
     print(f"training in {run_dir}; look at {run_dir / 'preview.png'} as it learns")

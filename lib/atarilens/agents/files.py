@@ -96,7 +96,7 @@ def load_agent(
     else:
         near = " or ".join(get_close_matches(name, list_agents(), n=3))
         raise ValueError(
-            f"unknown agent {name!r}{f', did you mean {near}' if near else ''}? Known are "
+            f"unknown agent {name!r}{f', did you mean {near}?' if near else '.'} Known are "
             f"{', '.join(list_agents())}, or the path of a checkpoint"
         )
     if game is not None and record_of(game).name != agent.game:
@@ -196,7 +196,8 @@ def _initial(game: str, architecture: str, **arguments) -> Agent:
 def _load_checkpoint(path: Path, game: str | None) -> Agent:
     if game is None and path.is_file():
         raise ValueError(
-            f"{path} does not say which game it plays: name one of {', '.join(GAMES)} as game"
+            f'{path} does not say which game it plays: expected game="pong" (GAME=pong for make), '
+            f"or another of {', '.join(GAMES)}"
         )
     network, facts = import_checkpoint(path, game)
     facts["sha256"] = _sha256(path)

@@ -176,7 +176,7 @@ def _defaults(architecture: str) -> dict:
     if architecture not in NETWORKS:
         near = get_close_matches(str(architecture), NETWORKS, n=3)
         raise ValueError(
-            f"unknown network {architecture!r}{f', did you mean {near[0]}' if near else ''}? "
+            f"unknown network {architecture!r}{f', did you mean {near[0]}?' if near else '.'} "
             f"Known are {', '.join(NETWORKS)}"
         )
     _, *rest = inspect.signature(NETWORKS[architecture]).parameters.values()

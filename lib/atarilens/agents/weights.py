@@ -95,7 +95,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint file at {path}")
+        folder = ", which is a folder" if path.is_dir() else ""
+        raise FileNotFoundError(f"no checkpoint file at {path}{folder}")
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     try:

@@ -22,7 +22,10 @@ def list_figures(only: str = "") -> list[str]:
     names = sorted(path.stem for path in PARAMS.glob("*.yml"))
     found = [name for name in names if name.startswith(only)]
     if not found:
-        raise ValueError(f"no figure starts with {only!r}; expected one of {', '.join(names)}")
+        raise ValueError(
+            f"no figure starts with {only!r}; expected the start of a name in notebooks/params, "
+            f"{names[0]} to {names[-1]}"
+        )
     return found
 
 

@@ -54,7 +54,7 @@ def game(name: str) -> Game:
     if key not in found:
         near = " or ".join(get_close_matches(key, found, n=2))
         raise ValueError(
-            f"unknown game {name!r}{f', did you mean {near}' if near else ''}? Known are "
+            f"unknown game {name!r}{f', did you mean {near}?' if near else '.'} Known are "
             f"{', '.join(sorted(GAMES))}, and the other games of ale-py with 210 screen lines"
         )
     return Game(key, found[key].replace("_", " ").title(), found[key])
