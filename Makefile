@@ -22,6 +22,15 @@ test: export NUMBA_NUM_THREADS := 1
 # Notebooks run on the kernel of this environment, whatever kernels the user has.
 export JUPYTER_PREFER_ENV_PATH := 1
 
+# make ignores a misspelt variable without a word. The verbs of compendium name theirs; here are
+# those of the targets that start programs of others.
+TYPED := $(foreach word,$(subst \ ,_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
+UNKNOWN := $(filter-out LAB APP AGENT GAME ZOO TESTS JOBS PY PYTHON VENV,$(TYPED))
+ifneq ($(and $(UNKNOWN),$(filter lab app test,$(MAKECMDGOALS))),)
+$(error make $(MAKECMDGOALS) has no variable $(UNKNOWN); expected one of LAB (lab), APP AGENT GAME ZOO (app), \
+	TESTS JOBS (test), PY, PYTHON)
+endif
+
 .PHONY: help figures test lab app html site movie evaluate explain audit train imitate zoo ship states verify faithfulness gaze-data noise bench doctor clean \
 	packages
 

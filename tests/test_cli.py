@@ -246,3 +246,13 @@ def test_a_misspelt_variable_of_make_is_named():
     run = make("train", "GAME=pong", "STEP=3", 'SET="clip=0.2 epochs=4"')
     assert run.returncode != 0
     assert "error: make train has no variable STEP, did you mean STEPS?" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "typed"), [("test", "TEST=tests/test_games.py"), ("app", "AGNET=a b"), ("lab", "X=")]
+)
+def test_a_misspelt_variable_of_other_programs_is_named_before_they_start(target, typed):
+    run = make(target, "APP=--no-browser --port=1", typed)
+    assert run.returncode == 2
+    assert f"make {target} has no variable {typed.partition('=')[0]}; expected" in run.stderr
+    assert run.stdout == ""

@@ -1,13 +1,15 @@
 """The site is made of files that lead to one another, and asks nothing of another machine."""
 
 import json
+import re
 import shutil
 
 import nbformat
 import pytest
+import yaml
 from browser import needs_chromium, open_browser
 
-from atarilens.paths import NOTEBOOKS
+from atarilens.paths import NOTEBOOKS, ROOT
 from compendium.pages import site
 from compendium.pages.readmes import figures_of
 
@@ -32,13 +34,14 @@ def folder(tmp_path_factory):
     tags = {"tags": ["injected-parameters"]}
     told = nbformat.v4.new_code_cell('seed = 3\nout_dir = "/somewhere/secret"', metadata=tags)
     told.outputs = [
-        nbformat.v4.new_output("stream", text="a line that was printed"),
+        nbformat.v4.new_output("stream", text=f"a line that was printed: {ROOT / 'build'}/x.gif"),
         nbformat.v4.new_output("display_data", {site.WIDGET: {"model_id": "1"}}),
     ]
     notebook.cells.insert(2, told)
     nbformat.write(notebook, runs / "20_build_saliency_from_scratch.ipynb")
     (runs / "audit-pong-strong").mkdir()
     (runs / "audit-pong-strong" / "audit.html").write_text("<h1>An audit</h1>")
+    (runs / "audit-pong-strong" / "game-0.npz").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "BUILD", runs)
         site.write_site(where / "site", SOME, recordings=())
@@ -71,6 +74,7 @@ def test_an_audit_that_was_made_here_belongs_to_the_site(folder):
     text = (folder / "index.html").read_text()
     assert '<a href="audit-pong-strong/audit.html">Audit of pong-strong</a>' in text
     assert (folder / "audit-pong-strong" / "audit.html").read_text() == "<h1>An audit</h1>"
+    assert not (folder / "audit-pong-strong" / "game-0.npz").exists()
 
 
 def test_every_figure_has_a_page_with_its_picture_numbers_and_parameters(folder):
@@ -91,7 +95,8 @@ def test_every_figure_has_a_page_with_its_picture_numbers_and_parameters(folder)
 
 def test_a_page_shows_what_was_executed_and_no_path_of_this_machine(folder):
     text = (folder / "20_build_saliency_from_scratch.html").read_text()
-    assert "a line that was printed" in text
+    assert "a line that was printed: build/x.gif" in text
+    assert str(ROOT) not in text
     assert "Something to click stands here when the notebook runs" in text
     assert "secret" not in text
     assert "mathrm" in text  # what the picture of the formula stands for
@@ -121,3 +126,21 @@ def test_the_site_opens_from_its_folder(folder, tmp_path):
         assert page.evaluate(broken) == []
         assert [url for url in page.outside if not url.startswith("file:")] == []
         assert told == []
+
+
+def test_the_workflow_publishes_what_make_site_writes():
+    path = ROOT / ".github" / "workflows" / "site.yml"
+    workflow = yaml.load(path.read_text(), yaml.BaseLoader)  # `on` is a word here, not a truth
+    job = workflow["jobs"]["publish"]
+    assert workflow["on"]["push"] == {"branches": ["main"]}
+    assert workflow["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
+    assert job["environment"]["name"] == "github-pages"
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make site"]
+    folders = [step["with"]["path"] for step in job["steps"] if "path" in step.get("with", {})]
+    assert folders == [str(site.SITE.relative_to(ROOT))]
+    oldest, newest = re.search(
+        r"Python 3\.(\d+) to 3\.(\d+)", (ROOT / "README.md").read_text()
+    ).groups()
+    major, minor = job["steps"][1]["with"]["python-version"].split(".")
+    assert major == "3"
+    assert int(oldest) <= int(minor) <= int(newest)

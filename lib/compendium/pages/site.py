@@ -7,6 +7,8 @@ has a page, its notebook as it was executed, with links to its picture, numbers 
 import html
 import importlib
 import inspect
+import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from atarilens.paths import BUILD, FIGURES, NOTEBOOKS, MissingDataError
+from atarilens.paths import BUILD, FIGURES, NOTEBOOKS, ROOT, MissingDataError
 from compendium.figures import drawing, made_of
 from compendium.figures.params import PARAMS, files_of, list_figures
 from compendium.pages.explorer import RECORDINGS, Recording, write_explorer
@@ -83,7 +85,9 @@ def write_site(
         )
     for page in sorted(BUILD.glob("audit-*/audit.html")):  # of `make audit`
         audit = page.parent.name
-        shutil.copytree(page.parent, folder / audit)
+        (folder / audit).mkdir()
+        for path in page.parent.glob("audit.*"):  # not the games that it was measured on
+            shutil.copy(path, folder / audit)
         extras[f"{audit}/audit.html"] = f"Audit of {audit.removeprefix('audit-')}"
     first = index(notebooks, extras)
     write_page(folder / "index.html", "See why an Atari agent does what it does", first)
@@ -167,7 +171,8 @@ def body_of(run: Path) -> str:
     """Return an executed notebook as HTML without a frame around it."""
     import nbformat
 
-    notebook = nbformat.read(run, 4)
+    text = run.read_text(encoding="utf-8").replace(json.dumps(f"{ROOT}{os.sep}")[1:-1], "")
+    notebook = nbformat.reads(text, 4)  # without the address of the repository on this machine
     for cell in notebook.cells:
         cell.metadata.pop("papermill", None)
         for output in cell.get("outputs", ()):
