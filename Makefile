@@ -92,7 +92,7 @@ zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-p
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]
 	@$(RUN) ship
 
-states: $(READY)  ## train the state model of an agent, or go on: AGENT=breakout-strong [SEED=] [SET=] [GOGGLES=1]
+states: $(READY)  ## train the state model of an agent, or go on: AGENT=breakout-strong [GAME=] [SEED=] [SET=] [GOGGLES=1] [VARIANTS=1]
 	@$(RUN) states
 
 verify: $(READY)  ## regenerate into build/verify, compare every number with figures/: [ONLY=] [ROWS=20] [SEED=]

@@ -177,3 +177,38 @@ def test_files_that_are_no_model_are_refused(trained, tmp_path, agent):
         StateModel.load(path)
     with pytest.raises(ValueError, match=r"of agent 'untrained-pong'.* received agent"):
         model.require(load_agent("untrained-breakout"))
+
+
+def test_other_peoples_agents_go_through_training_and_synthesis(tmp_path):
+    """A feed-forward agent of four stacked screens, once an actor-critic and once a Q-network."""
+    from atarilens.features import synthesize
+
+    shapes = {
+        **{"network.0": (32, 4, 8, 8), "network.2": (64, 32, 4, 4), "network.4": (64, 64, 3, 3)},
+        **{"network.7": (512, 3136), "actor": (6, 512), "critic": (1, 512)},
+    }
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in shapes.items():  # the names of CleanRL's Atari agents
+        state[f"{name}.weight"] = 0.05 * torch.randn(shape, generator=generator)
+        state[f"{name}.bias"] = torch.zeros(shape[0])
+    torch.save(state, tmp_path / "theirs.cleanrl_model")
+    q_state = {name: value for name, value in state.items() if "critic" not in name}
+    q_state = {name.replace("actor", "network.9"): value for name, value in q_state.items()}
+    torch.save(q_state, tmp_path / "theirs-q.cleanrl_model")
+    settings = StateModelSettings(frames=8, recorded=16, epochs=1, batch=8)
+    for name in ("theirs", "theirs-q"):
+        foreign = load_agent(str(tmp_path / f"{name}.cleanrl_model"), game="pong")
+        trained = train_state_model(foreign, tmp_path / name, settings, progress=False)
+        model = StateModel.load(trained.save(tmp_path / "models" / name))
+        found = synthesize(foreign, model, "best", count=1, restarts=1, steps=2)
+        assert found.screens.shape == (1, 84, 84, 3)
+        assert found.observations.shape == (1, 4, 84, 84)
+        assert np.isfinite(found.value).all()
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="mask_floor must be a finite number from 0 to 1, rec"):
+        StateModelSettings(mask_floor=1.5)
+    with pytest.raises(ValueError, match="epochs must be a whole number from 1"):
+        StateModelSettings(epochs=0)

@@ -107,6 +107,21 @@ def test_the_chosen_restart_has_the_smallest_target_loss(agent, model):
     np.testing.assert_array_equal(several.chosen, ends.chosen)
 
 
+def test_a_search_with_a_small_spread_stays_near_its_start(agent, model):
+    start = np.random.default_rng(0).normal(size=(2, 100)).astype(np.float32)
+    memory = np.ones((2, 2, 256), np.float32)
+    found = synthesize(
+        *(agent, model, "worst"),
+        **dict(count=2, restarts=1, steps=3, start=start, spread=0.01, memory=memory),
+    )
+    np.testing.assert_array_equal(found.memory, memory)
+    assert 0 < np.abs(found.latent - start).max() <= 3 * 0.05 * 1.01  # Adam's steps
+    with pytest.raises(ValueError, match="spread is 0, expected a standard deviation above 0"):
+        synthesize(agent, model, "worst", spread=0)
+    with pytest.raises(ValueError, match=r"memory has the shape \(1, 2\), expected \(2, 2, 256\)"):
+        synthesize(agent, model, "worst", count=2, memory=np.zeros((1, 2)))
+
+
 def test_what_cannot_be_is_refused_in_one_line(agent, model):
     with pytest.raises(ValueError, match="unknown target 'bst', expected one of best, worst"):
         synthesize(agent, model, "bst")
@@ -118,3 +133,24 @@ def test_what_cannot_be_is_refused_in_one_line(agent, model):
         synthesize(load_agent("untrained-breakout"), model, "best")
     with pytest.raises(FloatingPointError, match="not finite at step 0"):
         synthesize(agent, model, lambda q, value: value / 0, count=1, restarts=1, steps=1)
+
+
+def test_an_agent_without_a_value_says_what_targets_it_has(agent, model):
+    from dataclasses import replace
+
+    from atarilens.agents.networks import Network
+
+    class ActorOnly(Network):
+        """The same network, whose critic nobody asks."""
+
+        memory_shape = agent.network.memory_shape
+
+        def forward(self, observation, memory):
+            logits, _, memory = agent.network(observation, memory)
+            return logits, None, memory
+
+    actor = replace(agent, network=ActorOnly())
+    with pytest.raises(ValueError, match=r"needs a value, and agent .* has the targets critical"):
+        synthesize(actor, model, "best", count=1, restarts=1, steps=1)
+    found = synthesize(actor, model, "critical", count=1, restarts=1, steps=1)
+    assert found.value is None

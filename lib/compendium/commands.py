@@ -606,27 +606,45 @@ def doctor() -> int:
 
 
 def states(
-    agent: str, seed: Natural = 0, set_: tuple[str, ...] = (), goggles: bool = False
+    agent: str,
+    game: str | None = None,
+    seed: Natural = 0,
+    set_: tuple[str, ...] = (),
+    goggles: bool = False,
+    variants: bool = False,
 ) -> None:
-    """Train the state model of an agent, or go on after an interruption; put it into data/states.
+    """Train the state model of an agent, or go on; put it into data/states, or build/states.
 
     Args:
-        agent: a row of data/agents.
+        agent: a row of data/agents, or the path of a checkpoint: its model goes to build/states.
+        game: needed by most checkpoints of other people.
         seed: of the recordings, the weights and the order of the frames.
         set_: settings other than the defaults of training.state_model.StateModelSettings.
         goggles: play with reconstructions in place of screens, too, into data/tables.
+        variants: train a plain and an attentive-only model with these settings as well, and play
+            with the shipped model and with each of them, into data/tables. Nothing else is stored.
     """
-    from atarilens import load_agent
+    from atarilens import list_agents
+    from atarilens.features import StateModel
     from atarilens.paths import STATES
-    from compendium.tables.goggles import goggle_scores
+    from compendium.tables.goggles import goggle_scores, variant_models
     from compendium.training.settings import changed, run_name
     from compendium.training.state_model import StateModelSettings, train_state_model
 
-    load_agent(agent)  # an unknown name is an error before anything is written
+    player, _ = open_agent(agent, game, None)  # an unknown name is an error before all else
+    shipped = agent in list_agents()
+    if (goggles or variants) and not shipped:
+        raise ValueError(f"GOGGLES and VARIANTS need a row of data/agents, received {agent!r}")
     (settings,) = changed(list(set_), StateModelSettings())
-    run_dir = runs() / run_name(f"{agent}-states", seed, settings)
+    run_dir = runs() / run_name(f"{player.name}-states", seed, settings)
     print(f"training in {run_dir}; look at {run_dir / 'preview.png'} as it learns")
-    print(train_state_model(agent, run_dir, settings, seed=seed).save(STATES / agent))
+    if variants:
+        models = {"full": StateModel.load(agent)}
+        models |= variant_models(agent, settings, run_dir, seed=seed)
+        print(goggle_scores(agent, models))
+        return
+    folder = STATES if shipped else BUILD / "states"
+    print(train_state_model(player, run_dir, settings, seed=seed).save(folder / player.name))
     if goggles:
         print(goggle_scores(agent))
 

@@ -9,6 +9,7 @@ from atarilens.features.classifying import (
     without_score,
 )
 from atarilens.features.filters import past_share, strongest_filters, temporal_lean
+from atarilens.features.finding import find_object
 from atarilens.features.goggles import SURVIVES, contrast_left, with_goggles
 from atarilens.features.inputs import Smoothness, exciting_inputs, used_filters, value_of
 from atarilens.features.novelty import novelty
@@ -56,6 +57,7 @@ __all__ = [
     "activations",
     "contrast_left",
     "exciting_inputs",
+    "find_object",
     "grey_of",
     "kinship",
     "layers_of",

@@ -216,7 +216,8 @@ class StateModel:
             )
         try:
             tensors = {name: value.float() for name, value in load_tensors(content).items()}
-            memories = tensors.pop("memories").numpy().reshape(-1, *row["memory_shape"])
+            memories = tensors.pop("memories").numpy()
+            memories = memories.reshape(len(memories), *row["memory_shape"])
             network = Autoencoder(row["channels"], preprocessing(row["preprocessing"]).shape[1:])
             absent = network.load_state_dict(tensors, strict=False).missing_keys
             if any("num_batches" not in name for name in absent):
@@ -238,7 +239,7 @@ class StateModel:
             for name, value in state.items()
             if "num_batches" not in name
         }
-        tensors["memories"] = torch.from_numpy(self.memories).half().reshape(len(self.memories), -1)
+        tensors["memories"] = torch.from_numpy(self.memories).half().flatten(1)
         content = save_tensors(tensors)
         row = self.facts | {
             "channels": self.network.background.shape[0],
@@ -259,6 +260,11 @@ class StateModel:
                 f"the state model is of agent {wanted[0]!r} (sha256 {wanted[1][:12]}…), received "
                 f"agent {agent.name!r} (sha256 {str(agent.facts.get('sha256'))[:12]}…)"
             )
+
+    @torch.no_grad()
+    def encode(self, states: np.ndarray) -> np.ndarray:
+        """Return the mean latents `[n, 100]` of states `[n, C, H, W]`."""
+        return self.network.encode(torch.from_numpy(states))[0].numpy()
 
     @torch.no_grad()
     def reconstruct(self, states: np.ndarray, batch: int = 64) -> np.ndarray:

@@ -8,6 +8,7 @@ are called. The paper's T+ and T+-, minimised as printed, do the opposite: T+ dr
 action's value down, and T+- makes all actions alike.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,7 +87,7 @@ def target_loss(target: str | Target, action_meanings: list[str], has_critic: bo
     Args:
         target: a name of this table, or a function like the one that is returned.
         action_meanings: names of the actions.
-        has_critic: whether the network has a critic of its own (a Q-network has none).
+        has_critic: whether the network has a value that is not the largest Q-value.
 
     Raises:
         ValueError: for an unknown target or action; names what there is.
@@ -151,6 +152,8 @@ def synthesize(
     learning_rate: float = LEARNING_RATE,
     prior_weight: float = PRIOR_WEIGHT,
     start: np.ndarray | None = None,
+    spread: float = 1.0,
+    memory: np.ndarray | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> SynthesizedStates:
     """Search for states that an agent, with a memory of its own play, answers as the target asks.
@@ -170,13 +173,18 @@ def synthesize(
         learning_rate: of Adam.
         prior_weight: alpha, weight of the distance KL(N(mean, variance), N(0, 1)) to the prior.
         start: `[n * restarts, 100]` latents to start from; by default drawn from the prior.
+        spread: standard deviation of each latent at the start. The default is the prior's; with a
+            small one, the search stays near `start`, for example near the latent of a real state.
+        memory: `[n, k, M]` with which the agent reads each state; by default drawn from those that
+            came with the model.
         on_step: called as `on_step(step, states)` with the states `[n * restarts, C, H, W]`.
 
     Returns:
         The states. The reported logits and values are those of the decoded means, without noise.
 
     Raises:
-        ValueError: for a model of another agent, an unknown target, or numbers out of range.
+        ValueError: for a model of another agent, an unknown target, a target that needs a value
+            if the agent has none, or numbers out of range.
         FloatingPointError: if the loss is no longer finite.
     """
     model.require(agent)
@@ -185,15 +193,22 @@ def synthesize(
             f"count and restarts must be 1 or more and steps 0 or more, received {count}, "
             f"{restarts} and {steps}"
         )
-    loss_of = target_loss(target, list(agent.action_meanings), _has_critic(agent))
+    if not spread > 0:
+        raise ValueError(f"spread is {spread}, expected a standard deviation above 0")
+    expected = (count, *model.memories.shape[1:])
+    if memory is not None and np.shape(memory) != expected:
+        raise ValueError(f"memory has the shape {np.shape(memory)}, expected {expected}")
     generator = torch.Generator().manual_seed(seed)
     network = model.network
     mean = torch.randn(count * restarts, network.mean.out_features, generator=generator)
     if start is not None:
         mean = torch.from_numpy(np.array(start, np.float32)).reshape(mean.shape)
     drawn = torch.randint(len(model.memories), (count,), generator=generator)
-    memory = torch.from_numpy(model.memories)[drawn].repeat_interleave(restarts, 0)
-    mean, log_variance = mean.requires_grad_(True), torch.zeros_like(mean, requires_grad=True)
+    read_with = model.memories[drawn.numpy()] if memory is None else np.float32(memory)
+    memory = torch.from_numpy(read_with).repeat_interleave(restarts, 0)
+    loss_of = _loss_for(target, agent, network.decode(mean[:1]), memory[:1])
+    log_variance = torch.full_like(mean, 2 * math.log(spread), requires_grad=True)
+    mean = mean.requires_grad_(True)
     optimizer = torch.optim.Adam([mean, log_variance], learning_rate)
     courses = []
     for step in range(steps):
@@ -231,6 +246,14 @@ def synthesize(
         )
 
 
-def _has_critic(agent: Agent) -> bool:
-    """Tell whether the value comes from a critic, and not from the largest Q-value."""
-    return getattr(agent.network, "critic_linear", None) is not None
+def _loss_for(target: str | Target, agent: Agent, state: Tensor, memory: Tensor) -> Target:
+    """Return the loss of a target for this agent, whose answer to one state says what it has."""
+    with torch.no_grad():
+        _, value = read(agent, state, memory)
+    q_values = agent.network.q_values
+    if value is None and not q_values and target in ("best", "worst"):
+        raise ValueError(
+            f"target {target!r} needs a value, and agent {agent.name!r} has none; it has the "
+            f"targets {', '.join(TARGETS[2:])}"
+        )
+    return target_loss(target, list(agent.action_meanings), value is not None and not q_values)

@@ -28,6 +28,7 @@ from atarilens.features.states import (
     states_of,
 )
 from atarilens.games import STICKINESS
+from compendium.training.settings import check_numbers
 
 MEMORIES = 64  # of the agent's own play, kept with the model
 SHOWN = 8  # frames of the preview
@@ -61,6 +62,10 @@ class StateModelSettings:
     prior: float = 1e-5
     attentive: bool = True
     mask_floor: float = MASK_FLOOR
+
+    def __post_init__(self):
+        """Check the numbers."""
+        check_numbers(self, frames=(2, math.inf), recorded=(2, math.inf), mask_floor=(0, 1))
 
 
 def recordings(agent: Agent, settings: StateModelSettings, seed: int = 0) -> Iterator:
@@ -127,7 +132,7 @@ def _answers(agent: Agent, states: Tensor, memory: Tensor) -> list[Tensor]:
 
 
 def train_state_model(
-    agent_name: str,
+    agent: Agent | str,
     run_dir: str | Path,
     settings: StateModelSettings | None = None,
     *,
@@ -141,7 +146,7 @@ def train_state_model(
     reconstructions, drawn anew after each epoch.
 
     Args:
-        agent_name: of a shipped agent, or the path of a checkpoint.
+        agent: an agent, or the name of a shipped one.
         run_dir: made if missing.
         settings: hyperparameters.
         seed: of the recordings, the weights and the order of the frames.
@@ -156,7 +161,7 @@ def train_state_model(
         FloatingPointError: if the loss is no longer finite; the state before it is kept.
     """
     settings, run_dir = settings or StateModelSettings(), Path(run_dir)
-    agent = load_agent(agent_name)
+    agent = load_agent(agent) if isinstance(agent, str) else agent
     facts = {
         "agent": agent.name,
         "agent_sha256": agent.facts["sha256"],
