@@ -65,6 +65,7 @@ def test_a_network_that_ignores_the_screen_is_found_out(blind_audit):
             assert found[section, subject]["verdict"] in (
                 *("not at all", "cannot see it", "as expected: none", "not tried", "undecided"),
             )
+    assert found["scores", "sampled"]["verdict"] == "cut off: no comparison"  # 400 frames of Pong
     for subject in ("paddle 8 px up", "paddle gone", "opponent gone"):
         assert found["answers", subject]["verdict"] == "not at all"
         assert found["answers", subject]["values"] == [0, 0, 0]

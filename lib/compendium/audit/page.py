@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from compendium.audit.moments import png
 from compendium.audit.patches import GRID, free_effects, patches
-from compendium.audit.statements import NOTICED, SHARES_OF_ONE, Statement, in_short
+from compendium.audit.statements import BEWARE, NOTICED, SHARES_OF_ONE, Statement, in_short
 
 STYLE = Path(__file__).with_suffix(".css")
 SECTIONS = {
@@ -79,7 +79,8 @@ def write(
     """
     name, title = escape(facts["agent"]), escape(facts["title"])
     short = "".join(
-        f"<dt>{escape(head)}</dt><dd>{escape(words)}</dd>" for head, words in in_short(statements)
+        f"<dt>{escape(head)}</dt><dd{' class=bad' * (head == BEWARE)}>{escape(words)}</dd>"
+        for head, words in in_short(statements)
     )
     pictures = {"attention": _maps(found), "shortcuts": _patches(found, suspects, facts["region"])}
     parts = []

@@ -39,6 +39,7 @@ REGIONS = [
     for column in ("left", "centre", "right")
 ]
 SHARES_OF_ONE = ("policy", "share", "followed")  # units whose intervals end at 0 and at 1
+BEWARE = "Beware"  # heading of what a reader must know before all else
 NAN = (float("nan"), float("nan"))
 
 
@@ -125,13 +126,17 @@ def about_scores(scores: Mapping[str, Mapping], game: str, q_values: bool) -> li
         mean, low, high = over(each["returns"])
         cut = sum(each["truncated"])
         text = f"It scores {round(mean, 1):g} {words[name]}"
+        falls = min(each["returns"]) < 0 or (record.random_score or 0) < 0
         if cut:
             text += f"; {cut} of {len(each['returns'])} games were cut off after "
-            text += f"{each['frames']:,} emulator frames, so that this is a lower bound"
+            text += f"{each['frames']:,} emulator frames, "
+            text += "and points can still be lost" if falls else "so that this is a lower bound"
         verdict, tone = "measured", "open"
         if name == "sampled" and record.random_score is not None:
             text += f". Random play scores {record.random_score:g}, a person {record.human_score:g}"
-            if low > record.random_score:
+            if cut and (falls or not low > record.random_score):
+                verdict, tone = ("cut off: no comparison", "open")
+            elif low > record.random_score:
                 verdict, tone = ("plays", "good")
             elif high < record.random_score:
                 verdict, tone = ("below random play", "bad")
@@ -561,7 +566,7 @@ def in_short(statements: Sequence[Statement]) -> list[tuple[str, str]]:
     lines = []
     if _ignores_the_screen(statements):
         text = "It ignores the screen: no spot that was blurred, painted over or shown as it was "
-        lines.append(("Beware", text + "at another moment moves its decisions."))
+        lines.append((BEWARE, text + "at another moment moves its decisions."))
     scored = {each.subject: f"{round(each.number, 1):g}" for each in of("scores")}
     said = "{sampled} points; {greedy} greedily, {sticky} with sticky actions"
     lines.append(("Plays", said.format(**scored)))
