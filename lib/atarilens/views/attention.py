@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import maximum_filter
 
-from atarilens.views.layouts import WIDTH, draw_bars, draw_panel, house_style, new_figure
+from atarilens.views.layouts import (
+    WIDTH,
+    draw_bars,
+    draw_panel,
+    house_style,
+    new_figure,
+    put_title,
+)
 from atarilens.views.screens import Panel
 
 SCREEN = (210, 160)  # px
@@ -107,8 +114,8 @@ def attention_networks_figure(
     columns = max(len(row) for row in rows.values())
     height = (WIDTH - 0.9) / columns * SCREEN[0] / SCREEN[1]
     with house_style():
-        figure = new_figure(0.75 + (height + 0.05) * len(rows) + 2.4, caption)
-        figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
+        figure = new_figure(0.95 + (height + 0.05) * len(rows) + 2.4, caption)
+        put_title(figure, title)
         ratios = [0.35 + (height + 0.05) * len(rows), 2.4]
         above, below = figure.subfigures(2, 1, height_ratios=ratios)
         axes = above.subplots(len(rows), columns, squeeze=False)

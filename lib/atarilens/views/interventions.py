@@ -13,6 +13,7 @@ from atarilens.views.layouts import (
     draw_panel,
     house_style,
     legend_above,
+    put_title,
 )
 from atarilens.views.screens import Panel
 
@@ -27,15 +28,15 @@ def branches_figure(
     Args:
         panels: one per branch, the original first.
         policies: action -> `[n]` probabilities, one per branch.
-        title: the finding.
+        title: the finding; wrapped.
     """
     actions, count = list(policies), len(panels)
     chances = np.array([policies[action] for action in actions])
     tall = WIDTH / count * 210 / 160 * 0.92
     with house_style():
-        size = (WIDTH, tall + 0.24 * len(actions) + 1.2)
+        size = (WIDTH, tall + 0.24 * len(actions) + 1.4)
         figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-        figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
+        put_title(figure, title)
         ratios = [tall + 0.5, 0.24 * len(actions) + 0.3]
         above, below = figure.subplots(2, count, height_ratios=ratios, squeeze=False)
         for axes, panel in zip(above, panels, strict=True):
@@ -67,7 +68,7 @@ def shares_figure(
         panels: screens that explain the conditions.
         shares: group -> condition -> `[E]`, one share per episode.
         intervals: group -> condition -> (low, high) of the mean.
-        title: the finding.
+        title: the finding; wrapped.
         axis_label: what the share is of.
     """
     conditions = list(dict.fromkeys(name for row in shares.values() for name in row))
@@ -76,7 +77,7 @@ def shares_figure(
     with house_style():
         height = max(2.6, 0.15 * len(conditions) * len(shares) + 1.3)
         figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-        figure.suptitle(title, x=0.008, ha="left", fontsize=11, fontweight="bold")
+        put_title(figure, title)
         left, right = figure.subfigures(1, 2, width_ratios=[1.6 * len(panels), 4.8])
         for axes, panel in zip(np.atleast_1d(left.subplots(1, len(panels))), panels, strict=True):
             draw_panel(axes, panel)

@@ -24,6 +24,7 @@ DPI = 180
 LETTERS = 132  # of 8 points that fit into the width
 LEGEND = 104  # of 9 points, above an axes; a wider one would make the axes narrower
 TITLE = 72  # of 13 points
+HEADING = 84  # of 11 points
 NOTE = 118  # of 9 points
 HEAD_COLOURS = {"actor": ACTOR, "critic": CRITIC}
 WIDE_LEGEND = 112  # above an axes that has words at its right
@@ -63,6 +64,13 @@ def new_figure(height: float, caption: str) -> Figure:
     if wrapped:
         figure.supxlabel(wrapped, x=0.008, ha="left", fontsize=8, linespacing=1.35)
     return figure
+
+
+def put_title(figure: Figure, title: str) -> None:
+    """Write the finding above a figure of one layout, wrapped."""
+    lines = textwrap.wrap(title, HEADING, break_on_hyphens=False)
+    style = {"x": 0.008, "ha": "left", "fontsize": 11, "fontweight": "bold"}
+    figure.suptitle("\n".join(lines), **style)
 
 
 def colour_legend(figure: Figure | SubFigure, critic: bool = True) -> None:
