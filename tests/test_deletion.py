@@ -11,6 +11,7 @@ from atarilens.measures import (
     deletion_effect,
     effects_of,
     image_change,
+    object_deletions,
     painted_over,
     pasted,
     places_elsewhere,
@@ -188,3 +189,33 @@ def test_saliency_per_change_forgets_how_visible_an_object_is():
     assert ratios["bright"][0] == pytest.approx(9, rel=1e-4)
     assert ratios["faint"][0] == pytest.approx(9, rel=1e-4)
     assert np.isnan(ratios["absent"]).all()
+
+
+def test_only_the_object_that_an_agent_reads_moves_it_when_deleted():
+    """The brightness of one pixel decides: of two objects, the one that covers it matters."""
+    screens = np.zeros((3, 80, 80, 3), np.uint8)
+    read, ignored, absent = (20, 24, 30, 34), (60, 64, 50, 54), (70, 74, 70, 74)
+    for top, bottom, left, right in (read, ignored):
+        screens[:, top:bottom, left:right] = 255
+    screens[1, 20:24, 30:34] = 0  # a moment at which the object is not drawn
+    boxes = [{"read": [read], "ignored": [ignored]} for _ in screens]
+    boxes[2] = {"read": [read], "ignored": [], "not drawn": [absent]}
+
+    def preprocess(screen):
+        return screen[None, ..., 0].astype(np.float32) / 255
+
+    observations = np.stack([preprocess(screen) for screen in screens])
+    inputs = OnePixel(), preprocess, screens, boxes, observations, None, (0, 80, 0, 80)
+    found = object_deletions(*inputs, np.random.default_rng(0))
+    assert list(found) == ["read", "ignored"]
+    assert found["read"].moments.tolist() == [0, 2]
+    assert found["ignored"].moments.tolist() == [0, 1]
+    sure, unsure = 1 / (1 + np.exp(-9)), 1 / (1 + np.exp(1))
+    expected = 100 * (sure - unsure)
+    assert np.allclose(found["read"].gone.total_variation, expected)
+    assert found["read"].gone.flip.all()
+    assert np.allclose(found["read"].gone.value, -0.5)
+    assert not found["ignored"].gone.total_variation.any()
+    assert not found["read"].elsewhere.total_variation.any()
+    many = object_deletions(*inputs, np.random.default_rng(0), most=0)
+    assert many == {}

@@ -22,6 +22,7 @@ from atarilens.measures.controls import (
 from atarilens.measures.intervals import around_events, course_interval, intervals
 from atarilens.measures.verdicts import (
     against_controls,
+    attention_in_words,
     contrast,
     joint_outcome,
     outcome,
@@ -123,6 +124,23 @@ def test_absent_needs_an_interval_within_the_margin_and_undecided_is_the_rest():
     assert outcome(-0.4, 0.4, episodes=3, margin=None) == "undecided"
     assert outcome(0.01, 3, episodes=2) == "undecided"
     assert outcome(np.nan, np.nan, episodes=1) == "undecided"
+
+
+def test_a_title_claims_no_more_than_the_two_controls_leave():
+    """The words follow the outcomes of real contrasts, the one against an untrained network too."""
+    map_on_ball, elsewhere_on_ball = np.array([7.0, 6.5, 7.5]), np.array([0.1, -0.1, 0.0])
+    follows = contrast(map_on_ball, elsewhere_on_ball)
+    title = attention_in_words("ball", follows, contrast(map_on_ball, np.array([9.0, 4.5, 7.5])))
+    assert title == (
+        "The agent's map follows the ball; whether an untrained network's does as much, "
+        "3 games cannot tell"
+    )
+    assert attention_in_words("ball", follows, contrast(map_on_ball, elsewhere_on_ball)).endswith(
+        "follows the ball, more than an untrained network's does"
+    )
+    assert attention_in_words("ball", contrast(elsewhere_on_ball, map_on_ball), {}).startswith(
+        "The agent's map avoids the ball; whether"
+    )
 
 
 def test_curves_are_averaged_around_the_events_of_each_episode():

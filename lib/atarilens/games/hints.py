@@ -10,7 +10,7 @@ HINT_ON, HINT_OFF = 250, 50  # grey levels
 def draw_hint(screen: np.ndarray, action: int, num_actions: int) -> np.ndarray:
     """Draw one grey bar per action at the top of the play field; the hinted action's is bright.
 
-    Bars are 4 rows by 1 column; Greydanus et al. (2018), section 4.2, geometry of their code.
+    Bars are 4 rows by 1 column; Greydanus et al. (2018), section 4.4, geometry of their code.
 
     Args:
         screen: `[210, 160, 3]` uint8; not modified.

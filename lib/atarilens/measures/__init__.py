@@ -27,10 +27,12 @@ from atarilens.measures.controls import (
     spread_steps,
 )
 from atarilens.measures.deletion import (
+    Deletion,
     Effect,
     deletion_effect,
     effects_of,
     image_change,
+    object_deletions,
     painted_over,
     pasted,
     places_elsewhere,
@@ -82,6 +84,7 @@ from atarilens.measures.multiple_tests import (
 )
 from atarilens.measures.verdicts import (
     against_controls,
+    attention_in_words,
     contrast,
     joint_outcome,
     outcome,
@@ -95,6 +98,7 @@ __all__ = [
     "ChangePoint",
     "Corrected",
     "Curve",
+    "Deletion",
     "Effect",
     "GazeScores",
     "ObjectAttention",
@@ -107,6 +111,7 @@ __all__ = [
     "area",
     "around_events",
     "attention_by_object",
+    "attention_in_words",
     "bootstrap_interval",
     "by_episode",
     "centres_near",
@@ -138,6 +143,7 @@ __all__ = [
     "mean_interval",
     "nss",
     "object_alone",
+    "object_deletions",
     "optimality_gap",
     "other_fixations",
     "other_times",

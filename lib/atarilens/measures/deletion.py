@@ -1,7 +1,7 @@
 """How much an object matters to a decision: delete it, or divide its saliency by its visibility."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -230,6 +230,82 @@ def effects_of(logits, moved_logits, value=None, moved_value=None) -> Effect:
         0.5 * np.square(change).sum(-1),
         None if value is None else np.asarray(moved_value) - np.asarray(value),
     )
+
+
+@dataclass(frozen=True)
+class Deletion:
+    """The effects of deleting one object, at the M of T moments at which that could be done.
+
+    Attributes:
+        moments: `[M]` int, which of the T moments.
+        gone: effect of painting the background over the object.
+        elsewhere: effect of the control: the object stays, and its pixels are drawn once more at a
+            random place, away from every object.
+    """
+
+    moments: np.ndarray
+    gone: Effect
+    elsewhere: Effect
+
+
+def object_deletions(
+    network,
+    preprocess: Callable[[np.ndarray], np.ndarray],
+    frames: np.ndarray,
+    boxes: Sequence[Mapping[str, np.ndarray]],
+    observations: np.ndarray,
+    memory: np.ndarray | None,
+    region: Sequence[int],
+    generator: np.random.Generator,
+    *,
+    margin: float = 3.0,
+    most: int = 4,
+) -> dict[str, Deletion]:
+    """Delete each object from each screen, and measure how far the decision moves.
+
+    Args:
+        network: see `deletion_effect`.
+        preprocess: makes an observation `[C, H, W]` of a screen, as `Agent.preprocess` does.
+        frames: `[T, 210, 160, 3]` uint8, the screens; the agent reads one screen per decision.
+        boxes: T times the boxes by name, of `games.object_boxes`, in px of the screen.
+        observations: `[T, C, H, W]`, as the agent read them.
+        memory: `[T, k, M]` that entered each step; None for a network without memory.
+        region: (top, bottom, left, right), the part of the screen that the agent reads.
+        generator: draws the places of the control.
+        margin: px, painted around each box as well, see `painted_over`.
+        most: an object of more boxes than this, a wall for example, is not deleted.
+
+    Returns:
+        By name; without the objects that could be deleted at no moment. A moment is left out if
+        the object is absent, outside the region or not drawn, or if no place is free for the copy.
+    """
+    low, high = np.take(region, [0, 0, 2, 2]), np.take(region, [1, 1, 3, 3])
+    found = {}
+    for name in dict.fromkeys(name for moment in boxes for name in moment):
+        moments, gone, copied = [], [], []
+        for t, (frame, moment) in enumerate(zip(frames, boxes, strict=True)):
+            grown = _checked(moment.get(name, ())) + margin * np.array([-1, 1, -1, 1])
+            inside = np.clip(grown, low, high)
+            inside = inside[(inside[:, 0] < inside[:, 1]) & (inside[:, 2] < inside[:, 3])]
+            empty = painted_over(frame, inside)
+            if not 0 < len(inside) <= most or np.array_equal(empty, frame):
+                continue
+            everything = np.concatenate([_checked(kind) for kind in moment.values()])
+            try:
+                places = places_elsewhere(inside, everything, region, generator)
+            except ValueError:  # no place is free
+                continue
+            moments.append(t)
+            gone.append(preprocess(empty))
+            copied.append(preprocess(pasted(frame, inside, places, empty)))
+        if moments:
+            inputs = observations[moments], None if memory is None else memory[moments]
+            effects = (
+                deletion_effect(network, inputs[0], np.stack(painted), inputs[1])
+                for painted in (gone, copied)
+            )
+            found[name] = Deletion(np.array(moments), *effects)
+    return found
 
 
 def scale_to_entropy(logits, reference) -> float:

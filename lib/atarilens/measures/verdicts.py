@@ -138,3 +138,32 @@ def what_came_out(tests: Mapping[str, Mapping], claim: str = "The claim") -> str
     """
     lines = [f"  against {name}: {verdict(test)}" for name, test in tests.items()]
     return "\n".join([f"{claim}: {joint_outcome(tests)}", *lines])
+
+
+def attention_in_words(thing: str, times: Mapping, untrained: Mapping) -> str:
+    """Say for a title whether a map follows an object, and more than an untrained network's does.
+
+    Args:
+        thing: the object's name.
+        times: what `contrast` found against the places of the object at other times; an empty
+            dict if there was nothing to compare, which decides nothing.
+        untrained: what `contrast` found against an untrained network's maps, likewise.
+
+    Example:
+        >>> attention_in_words("ball", {"outcome": "holds"}, {"outcome": "absent"})
+        "The agent's map follows the ball, but no more than an untrained network's does"
+    """
+    games = f"{untrained.get('episodes', 'these')} games cannot tell"
+    follows = {
+        "holds": f"The agent's map follows the {thing}",
+        "reversed": f"The agent's map avoids the {thing}",
+        "absent": f"The agent's map does not follow the {thing}",
+        "undecided": f"Whether the agent's map follows the {thing}, these games cannot tell",
+    }
+    more = {
+        "holds": ", more than an untrained network's does",
+        "reversed": ", less than an untrained network's does",
+        "absent": ", but no more than an untrained network's does",
+        "undecided": f"; whether an untrained network's does as much, {games}",
+    }
+    return follows[times.get("outcome", "undecided")] + more[untrained.get("outcome", "undecided")]

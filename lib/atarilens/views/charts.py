@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from atarilens.measures.intervals import course_interval
+from atarilens.measures.verdicts import FEWEST
 from atarilens.views.layouts import house_style
 from atarilens.views.screens import ACTOR, CRITIC
 
@@ -77,6 +78,8 @@ def draw_courses(
 ) -> None:
     """Draw courses around an event: the mean with its interval, thin lines for episodes.
 
+    Fewer than three episodes have no interval that says anything: none is drawn then.
+
     Args:
         axes: where to draw.
         courses: name -> `[E, n]`, NaN for what an episode lacks.
@@ -95,7 +98,8 @@ def draw_courses(
             table, at = table[:, seen], lags[seen]
             if place == 0 and episodes:
                 axes.plot(at, table.T, color=colour, lw=0.5, alpha=0.35)
-            axes.fill_between(at, *course_interval(table).T, color=colour, alpha=0.2, lw=0)
+            if len(table) >= FEWEST:
+                axes.fill_between(at, *course_interval(table).T, color=colour, alpha=0.2, lw=0)
             axes.plot(at, np.nanmean(table, 0), color=colour, lw=2.2, label=name)
         axes.margins(x=0)
 
@@ -118,12 +122,15 @@ def draw_slopes(axes: Axes, scores: Mapping[str, Mapping[str, tuple]], *, label:
             for x, y, condition in zip(at, mean, row, strict=True):
                 others = [other[condition][0] for other in scores.values() if condition in other]
                 above = y > min(others)  # the lower of two points has its number below
+                left = x == 0  # where no line comes from
                 place = {"textcoords": "offset points", "color": colour}
-                axes.annotate(f"{y:.0f}", (x, y), (6, 5 if above else -14), **place)
+                place |= {"ha": "right" if left else "left"}
+                away = (-6 if left else 6, 5 if above else -14)
+                axes.annotate(f"{y:.0f}", (x, y), away, **place)
             axes.plot([], [], color=colour, lw=2.4, marker="o", label=name)
         axes.set_xticks(range(len(conditions)), [c.replace(" ", "\n") for c in conditions])
         axes.margins(y=0.12)
-        axes.set(ylabel=label, xlim=(-0.3, len(conditions) - 0.5))
+        axes.set(ylabel=label, xlim=(-0.55, len(conditions) - 0.4))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handlelength=1.2)
 
 

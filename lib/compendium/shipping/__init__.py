@@ -173,7 +173,8 @@ def ship(
     The float16 file is written first, loaded again and played: sampled actions, greedy ones, and
     sampled under sticky actions (an agent that was trained with them: also without them),
     `episodes` whole episodes each; a student of the overfit study
-    also under the hints that it was not trained with, `HINT_EPISODES` each. Greedy episodes and
+    also under the hints that it was not trained with, `HINT_EPISODES` each, with and without sticky
+    actions (without them its games repeat themselves). Greedy episodes and
     those under foreign hints are cut off after five minutes of play: an agent that always takes
     the same action, or follows a wrong hint, may never serve the next ball. Nothing appears in
     `data` before all is measured.
@@ -211,6 +212,10 @@ def ship(
             for hint in hint_conditions(agent)
             if hint != agent.settings.hint
         }
+        otherwise = replace(limited, repeat_action_probability=other)
+        again = [
+            evaluate(agent, settings=replace(otherwise, hint=hint), **under) for hint in by_hint
+        ]
         score = describe(sampled) | {
             "greedy": describe(greedy),
             "sticky": {"repeat_action_probability": STICKINESS}
@@ -223,7 +228,7 @@ def ship(
             score["hints"] = {hint: describe(scores) for hint, scores in by_hint.items()}
         save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
         row = weights.with_suffix(".yml")
-        measured = [sampled, greedy, robust, *by_hint.values()]
+        measured = [sampled, greedy, robust, *by_hint.values(), *again]
         write_scores(measured, paths.SCORES / f"{name}.csv")
         for path in (weights, row):
             os.replace(path, paths.AGENTS / path.name)
