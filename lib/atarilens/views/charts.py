@@ -122,7 +122,7 @@ def draw_slopes(axes: Axes, scores: Mapping[str, Mapping[str, tuple]], *, label:
             for x, y, condition in zip(at, mean, row, strict=True):
                 others = [other[condition][0] for other in scores.values() if condition in other]
                 above = y > min(others)  # the lower of two points has its number below
-                left = x == 0  # where no line comes from
+                left = x == at[0]  # where no line comes from
                 place = {"textcoords": "offset points", "color": colour}
                 place |= {"ha": "right" if left else "left"}
                 away = (-6 if left else 6, 5 if above else -14)
