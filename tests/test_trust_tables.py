@@ -2,6 +2,7 @@
 
 import csv
 
+import joblib
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -71,6 +72,18 @@ def test_a_whole_insertion_ends_where_the_trajectory_was(curves):
         assert float(row["whole_advantage"]) == pytest.approx(
             logits.max() - logits.mean(), rel=1e-3
         )
+
+
+def test_a_dask_cluster_writes_the_same_table(curves, folder):
+    dask = pytest.importorskip("dask.distributed")
+    again = {"folder": folder / "dask", "table": folder / "dask.csv", "progress": False}
+    with (
+        dask.LocalCluster(1, processes=False, protocol="tcp", dashboard_address=None) as cluster,
+        dask.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        insertion.insertion_table([AGENT], episodes=1, moments=2, **again)
+    assert again["table"].read_bytes() == (folder / "insertion.csv").read_bytes()
 
 
 def test_all_orders_begin_with_the_same_hidden_screen(curves):

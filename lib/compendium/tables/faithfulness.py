@@ -95,21 +95,36 @@ def faithfulness_table(
     Returns:
         The path of the table.
     """
-    folder = folder or paths.BUILD / TABLE
-    table = table or paths.TABLES / f"{TABLE}.csv"
+    folder = folder or paths.BUILD / TABLE  # of the replays, too
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+    settings = {"maps": [METHODS], "effects": [MARGIN, MOVES, CHANGES]}
     wanted = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        for name in agents:
-            for kind in KINDS:
-                arguments = (name, seed, moments, [kind], folder)
-                wanted[_path(kind, name, seed, moments, folder)] = arguments
-    parts.measure_missing(measure_episode, wanted, progress)
-    rows: dict[tuple, dict] = {}
-    for path in wanted:
-        for row in parts.read_rows(path):
-            rows.setdefault(tuple(row[key] for key in KEYS), {}).update(row)
-    parts.write_rows(rows.values(), columns(), table)
-    return table
+    for kind in KINDS:
+        facts, arguments = [moments, MOST, *settings[kind]], (moments, [kind], folder)
+        wanted |= episode_parts(agents, seeds, facts, *arguments, kind=f"{kind}--")
+    options = {"folder": folder, "table": table, "progress": progress}
+    return parts.measure_table(TABLE, measure_episode, wanted, columns(), keys=KEYS, **options)
+
+
+def episode_parts(
+    agents: Sequence[str], seeds: Iterable[int], facts: Sequence, *arguments, kind: str = ""
+) -> dict[str, tuple]:
+    """Name each episode's part after all that its rows depend on: for `parts.measure_table`.
+
+    Args:
+        agents: of `single_screen_agent`.
+        seeds: of the episodes.
+        facts: the settings, anything that JSON holds.
+        *arguments: of the function that measures a part, after the agent's name and the seed.
+        kind: what tells several parts of one episode apart.
+    """
+    weights = {name: single_screen_agent(name).facts.get("sha256") for name in agents}
+    digests = {name: parts.digest([sha256, *facts]) for name, sha256 in weights.items()}
+    return {
+        f"{name}--{seed}--{kind}{digests[name]}": (name, seed, *arguments)
+        for seed in seeds
+        for name in agents
+    }
 
 
 def check_rows(
@@ -175,14 +190,6 @@ def _agree(stored: str, now: str) -> bool:
         return abs(float(now) - float(stored)) <= ABSOLUTE + RELATIVE * abs(float(stored))
     except ValueError:  # words, or an empty entry
         return stored == now
-
-
-def _path(kind: str, name: str, seed: int, moments: int, folder: Path) -> Path:
-    """Name the file of one part of an episode after everything that its rows depend on."""
-    sha256 = load_agent(name).facts.get("sha256")
-    options = {"maps": [METHODS], "effects": [MARGIN, MOVES, CHANGES]}[kind]
-    digest = parts.digest([sha256, moments, MOST, *options])
-    return folder / f"{name}--{seed}--{kind}--{digest}.csv"
 
 
 def measure_episode(

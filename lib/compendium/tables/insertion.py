@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens import measures, paths, rollout, saliency
+from atarilens import measures, rollout, saliency
 from atarilens.agents import Agent
 from atarilens.measures import Curve
 from atarilens.play import Trajectory
@@ -51,19 +51,11 @@ def insertion_table(
     progress: bool = True,
 ) -> Path:
     """Measure curves of all methods and controls; arguments as for `faithfulness_table`."""
-    folder = folder or paths.BUILD / TABLE
-    table = table or paths.TABLES / f"{TABLE}.csv"
-    wanted = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        for name in agents:
-            sha256 = faithfulness.single_screen_agent(name).facts.get("sha256")
-            facts = [sha256, moments, STEPS, STARTS, PIXELS, SHARES, SIGNED]
-            facts.append(faithfulness.METHODS)
-            path = folder / f"{name}--{seed}--{parts.digest(facts)}.csv"
-            wanted[path] = (name, seed, moments)
-    parts.measure_missing(curve_rows, wanted, progress)
-    parts.write_rows((row for path in wanted for row in parts.read_rows(path)), columns(), table)
-    return table
+    facts = [moments, STEPS, STARTS, PIXELS, SHARES, SIGNED, faithfulness.METHODS]
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+    wanted = faithfulness.episode_parts(agents, seeds, facts, moments)
+    options = {"folder": folder, "table": table, "progress": progress}
+    return parts.measure_table(TABLE, curve_rows, wanted, columns(), **options)
 
 
 def curve_rows(name: str, seed: int, moments: int) -> Iterator[dict]:

@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
+from atarilens import paths
 from atarilens.paths import whole_file
 
 
@@ -18,26 +19,51 @@ def digest(facts) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def measure_missing(
-    measure: Callable[..., Iterable[dict]], parts: Mapping[Path, Sequence], progress: bool = True
-) -> None:
-    """Measure the parts that have no file yet; an interrupted run goes on from there.
+def measure_table(
+    name: str,
+    measure: Callable[..., Iterable[dict]],
+    wanted: Mapping[str, Sequence],
+    columns: Sequence[str],
+    *,
+    keys: Sequence[str] = (),
+    folder: Path | None = None,
+    table: Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Measure the parts that have no file yet, and write the table of all parts.
 
-    Parts are computed through `joblib.Parallel`: inside of `joblib.parallel_config` they go to that
-    backend, with equal results.
+    An interrupted run goes on where it stopped. Parts are computed through `joblib.Parallel`:
+    inside of `joblib.parallel_config` they go to that backend, with equal results.
 
     Args:
+        name: of the table.
         measure: gives the rows of a part.
-        parts: file -> the arguments of `measure`.
+        wanted: name of a part -> the arguments of `measure`.
+        columns: of the table.
+        keys: columns that name a row, if several parts have columns of the same row.
+        folder: of the finished parts; by default `build/<name>`.
+        table: to write; by default `data/tables/<name>.csv`.
         progress: show a bar over parts.
+
+    Returns:
+        The path of the table.
     """
-    missing = {path: arguments for path, arguments in parts.items() if not path.is_file()}
+    folder, table = folder or paths.BUILD / name, table or paths.TABLES / f"{name}.csv"
+    files = {folder / f"{part}.csv": arguments for part, arguments in wanted.items()}
+    missing = {path: arguments for path, arguments in files.items() if not path.is_file()}
     jobs = (joblib.delayed(_measure)(measure, *entry) for entry in missing.items())
     done = joblib.Parallel(return_as="generator_unordered", pre_dispatch="n_jobs")(jobs)
-    with tqdm(total=len(parts), unit="part", disable=not progress) as bar:
-        bar.update(len(parts) - len(missing))
+    with tqdm(total=len(files), unit="part", disable=not progress) as bar:
+        bar.update(len(files) - len(missing))
         for _ in done:
             bar.update(1)
+    rows: dict[tuple, dict] = {}
+    for path in files:
+        for number, row in enumerate(read_rows(path)):
+            key = tuple(row[column] for column in keys) or (path, number)
+            rows.setdefault(key, {}).update(row)
+    write_rows(rows.values(), columns, table)
+    return table
 
 
 def _measure(measure: Callable, path: Path, arguments: Sequence) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from atarilens import measures, paths, rollout, saliency
+from atarilens import measures, rollout, saliency
 from atarilens.agents import initialise
 from compendium.tables import faithfulness, parts
 
@@ -47,17 +47,11 @@ def sanity_table(
     progress: bool = True,
 ) -> Path:
     """Check all methods and controls; arguments as for `faithfulness_table`."""
-    folder = folder or paths.BUILD / TABLE
-    table = table or paths.TABLES / f"{TABLE}.csv"
-    wanted = {}
-    for seed in range(FIRST_SEED, FIRST_SEED + episodes):
-        for name in agents:
-            sha256 = faithfulness.single_screen_agent(name).facts.get("sha256")
-            digest = parts.digest([sha256, STEPS, FRESH, NOISY, faithfulness.METHODS])
-            wanted[folder / f"{name}--{seed}--{digest}.csv"] = (name, seed)
-    parts.measure_missing(sanity_rows, wanted, progress)
-    parts.write_rows((row for path in wanted for row in parts.read_rows(path)), columns(), table)
-    return table
+    seeds = range(FIRST_SEED, FIRST_SEED + episodes)
+    facts = [STEPS, FRESH, NOISY, faithfulness.METHODS]
+    wanted = faithfulness.episode_parts(agents, seeds, facts)
+    options = {"folder": folder, "table": table, "progress": progress}
+    return parts.measure_table(TABLE, sanity_rows, wanted, columns(), **options)
 
 
 def sanity_rows(name: str, seed: int) -> Iterator[dict]:
