@@ -18,7 +18,7 @@ from atarilens.saliency import SaliencyMaps
 from compendium.tables import faithfulness, parts
 
 TABLE = "insertion"
-EPISODES, MOMENTS, FIRST_SEED = 5, 2, 720  # per agent, per episode; no other data use these seeds
+EPISODES, MOMENTS, FIRST_SEED = 15, 2, 720  # per agent, per episode; no other data use these seeds
 STEPS = 400  # of each episode, from its first screen on
 STARTS = ("black", "background")  # what hidden pixels show: Huber et al.'s, and our maps' default
 PIXELS = 160  # two rows of the observation per step of a curve; Huber et al. take one row
