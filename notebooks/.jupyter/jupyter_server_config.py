@@ -19,3 +19,5 @@ c = get_config()  # noqa: F821  Jupyter defines it
 c.ServerApp.ip = "127.0.0.1"
 c.ServerApp.root_dir = str(Path(__file__).parents[2])  # README and figures stand in sight
 c.ContentsManager.pre_save_hook = keep_metadata
+c.LabApp.custom_css = True
+c.ServerApp.tornado_settings = {"static_custom_path": [str(Path(__file__).parent / "custom")]}

@@ -72,8 +72,9 @@ class ZooBrowser(ipywidgets.VBox):
         for count, row in enumerate(rows.itertuples(index=False), 1):
             self.words.value = f"clip {count} of {len(rows)} …"
             self.grid.children += (self._place(row),)
-        found = f"{len(rows)} agents; click a clip to open its agent in the explorer"
-        self.words.value = found if len(rows) else "no agent of the zoo is so: choose another"
+        agents = "1 agent" if len(rows) == 1 else f"{len(rows)} agents"
+        found = f"{agents}; click a clip to open its agent in the explorer"
+        self.words.value = found if len(rows) else "the zoo has no such agent: choose another"
 
     def open_agent(self, algorithm: str, game: str, run: int = 1, tag: str = zoo.FINAL) -> Explorer:
         """Open an agent in the explorer below the clips.
