@@ -86,7 +86,7 @@ imitate: $(READY)  ## train a student, or go on: AGENT=pong-strong HINT=expert|r
 	@$(RUN) imitate
 
 zoo: export OMP_NUM_THREADS := 1
-zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-pong] [TABLE=1] [SHIP=1] [JOBS=2]
+zoo: $(READY)  ## train what is missing of the pocket zoo, or go on: [ONLY=ppo-pong] [TABLE=1] [SHIP=1] [TAG=6min] [JOBS=2]
 	@$(RUN) zoo
 
 ship: $(READY)  ## measure a checkpoint into data/agents: CHECKPOINT=file|run NAME= [LIKE=agent] [COMMAND=]

@@ -3,13 +3,16 @@
 import json
 import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from atarilens import load_agent, perturbation_saliency, rollout
+from atarilens.agents import build_network
 from compendium import benchmark
+from compendium.shipping import zoo
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,41 @@ def test_the_fastest_turn_counts_and_the_first_does_not():
     assert 0.01 <= seconds["a"] < 0.03
     assert seconds["b"] >= 0.05
     assert order == ["a", "b"] * 6  # in turns
+
+
+def test_every_algorithm_of_the_zoo_is_measured_beside_stable_baselines(monkeypatch):
+    small = {"ppo": {"rollout_steps": 8, "minibatches": 2}, "a2c": {"rollout_steps": 4}}
+    small |= {name: {"batch": 4} for name in ("dqn", "qr-dqn")}
+    small |= {name: {"population": 2, "parents": 1, "elite": 1} for name in ("ga", "es")}
+    recipes = {
+        name: replace(zoo.RECIPES[name], hidden_units=8, **changes)
+        for name, changes in small.items()
+    }
+    for name in ("ppo", "a2c", "dqn", "qr-dqn"):
+        recipes[name] = replace(recipes[name], num_envs=2)
+    monkeypatch.setattr(zoo, "RECIPES", recipes)
+    monkeypatch.setattr("compendium.training.learner.CALIBRATION", (2, 20))
+    shortened = {name: {"first_steps": 16, "memory_steps": 64} for name in ("dqn", "qr-dqn")}
+    shortened |= {name: {"episode_steps": 4} for name in ("ga", "es")}
+    monkeypatch.setattr(benchmark, "SHORTENED", shortened)
+    rates = benchmark.zoo_training(turns=2)
+    assert set(rates) == {"ppo", "a2c", "dqn", "qr-dqn", "ga", "es"}
+    for name, found in rates.items():
+        beside = set() if name in ("ga", "es") else {"stable-baselines3"}
+        assert set(found) == {"atarilens", *beside}
+        assert all(0 < rate < 1e6 for rate in found.values())
+
+
+def test_a_counterpart_has_the_numbers_of_our_recipe():
+    recipe = replace(zoo.RECIPES["ppo"], num_envs=2)
+    model = benchmark.counterpart("ppo", "pong", recipe)
+    assert (model.n_epochs, model.n_steps, model.n_envs) == (recipe.epochs, 128, 2)
+    assert model.batch_size * recipe.minibatches == 2 * 128
+    assert model.observation_space.shape == (4, 84, 84)
+    ours = build_network("nature", 6, hidden_units=128)
+    assert sum(p.numel() for p in model.policy.parameters()) == sum(
+        p.numel() for p in ours.parameters()
+    )
 
 
 def test_the_file_is_named_after_the_machine_and_holds_its_numbers(monkeypatch, tmp_path):

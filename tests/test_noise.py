@@ -10,9 +10,9 @@ import torch
 from atarilens import evaluate, load_agent
 from atarilens.agents import zoo
 from atarilens.play import matched, noisy_weights, play_with_noise, read_scores, robustness
-from atarilens.play.noise import KINDS
+from atarilens.play.noise import COLUMNS, KINDS
 from atarilens.play.scores import _Player
-from compendium.tables.noise import COLUMNS, measure_noise, read_noise
+from compendium.tables.noise import measure_noise, read_noise
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,22 @@ import re
 from dataclasses import replace
 
 import gymnasium
+import joblib
 import numpy as np
 import pytest
 import stable_baselines3
+import torch
+from distributed import Client, LocalCluster
 
 from atarilens import paths
-from atarilens.agents.zoo import FAMILIES, add, available, load, matrix, select
+from atarilens.agents.zoo import FAMILIES, add, available, load, matrix, select, tags
 from atarilens.games.emulators import EnvironmentSettings
 from atarilens.play import archive, load_replay, zoo_rollout
 from atarilens.play.scores import evaluate
 from compendium.cli import main
-from compendium.shipping import zoo
+from compendium.shipping import checkpoint_agent, zoo
 from compendium.shipping.zoo import Cell
+from compendium.training.learner import initial_agent
 
 SHORT = {
     "ppo": {"num_envs": 2, "rollout_steps": 8, "minibatches": 2, "epochs": 1},
@@ -46,6 +50,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(zoo, "GAMES", ("pong",))
     monkeypatch.setattr(zoo, "RUNS", (1, 2))
     monkeypatch.setattr(zoo, "STEPS", {"pong": 32})
+    monkeypatch.setattr("compendium.training.learner.CALIBRATION", (4, 40))
     return tmp_path / "runs" / "zoo"
 
 
@@ -69,6 +74,19 @@ def test_what_is_missing_is_trained_once(small, capsys):
     told = json.loads((small / "ga-pong-2" / "settings.json").read_text())
     assert (told["game"], told["seed"], told["evolution"]["method"]) == ("pong", 2, "ga")
     assert told["environment"] == EnvironmentSettings("pong").as_dict()
+
+
+def test_runs_go_to_a_dask_cluster(small):
+    here = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": None}
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, **here) as cluster,
+        Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        zoo.train_missing("ppo")
+    after = zoo.table("ppo")
+    assert after["run"].tolist() == ["ppo-pong-1", "ppo-pong-2"]
+    assert after["steps"].tolist() == [32, 32]
 
 
 def test_a_run_ships_measured_on_its_own_file(small, tmp_path, monkeypatch):
@@ -99,12 +117,76 @@ def test_a_run_ships_measured_on_its_own_file(small, tmp_path, monkeypatch):
     message = "no agent 'pp-pong-1', did you mean ppo-pong-1? It has ga-pong-2, ppo-pong-1; `make"
     with pytest.raises(ValueError, match=re.escape(message)):
         load("pp", "pong")
-    for arguments in (("ppo", "chess"), ("ppo", "pong", 3), ("ppo", "pong", 1, "3min")):
-        with pytest.raises(ValueError, match="the zoo has no agent 'ppo-"):
+    for arguments in (("ppo", "chess"), ("ppo", "pong", 3), ("ppo", "pong", 3, "3min")):
+        with pytest.raises(ValueError, match=r"the zoo has no agent 'ppo-.*It has ga-pong-2, ppo-"):
             load(*arguments)
-    (paths.ZOO / "ppo-pong-1.yml").write_text("game: [")
-    with pytest.raises(ValueError, match=r"ppo-pong-1\.yml is not YAML"):
+    weights = (paths.ZOO / "ppo-pong-1.safetensors").read_bytes()
+    (paths.ZOO / "ppo-pong-1.safetensors").write_bytes(weights[:-1])
+    with pytest.raises(ValueError, match=r"ppo-pong-1\.safetensors is damaged or not the file of"):
         load("ppo", "pong")
+    (paths.ZOO / "ppo-pong-1.yml").write_text("game: [")
+    for broken in (lambda: load("ppo", "pong"), available, tags):
+        with pytest.raises(ValueError, match=r"ppo-pong-1\.yml is not YAML"):
+            broken()
+
+
+def test_every_tag_is_a_row_and_is_rebuilt_from_the_run(small, tmp_path, monkeypatch):
+    for name in ("ZOO", "SCORES", "LOGS"):
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
+    monkeypatch.setattr(zoo, "STUCK_FRAMES", 100)
+    monkeypatch.setattr(archive, "STEPS", 10)
+    cell = Cell("ppo", "pong", 1)
+    zoo.train_cell(cell)
+    zoo.ship_cell(cell, episodes=2)
+    rows = tags().set_index("tag")
+    command = "make zoo ONLY=ppo-pong-1 TAG=initial"
+    told = rows["how"].to_dict()
+    assert (told.pop("initial"), told.pop("final")) == (command, "stored")
+    assert set(told) == {"3min", "6min", "12min", "18min", "30min", "400k", "1M", "human", "match"}
+    assert set(told.values()) == {"not reached"}
+    assert rows["steps"].dropna().to_dict() == {"initial": 0, "final": 32}
+    for tag, message in (
+        ("initial", rf"ppo-pong-1 at initial \(agent step 0\) is not stored: {command}"),
+        ("1M", "ppo-pong-1 did not reach 1M: it ended after 32 agent steps, 0.0 CPU minutes"),
+        ("best", "unknown tag 'best' of ppo-pong-1; it has initial, 3min, 6min"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load("ppo", "pong", 1, tag)
+    with pytest.raises(ValueError, match="has no checkpoint '1M'; it has initial, final"):
+        zoo.ship_cell(cell, "1M")
+    monkeypatch.setenv("ATARILENS_CACHE", str(tmp_path / "another"))  # the run is not there
+    assert main(["zoo", "ONLY=ppo-pong-1", "TAG=initial"]) == 0
+    first, last = load("ppo", "pong", 1, "initial").network, load("ppo", "pong", 1).network
+    assert not torch.equal(first.conv1.weight, last.conv1.weight)
+    assert tags().set_index("tag")["how"]["initial"] == "stored"
+    assert set(available()["tag"]) == {"initial", "final"}
+    assert (matrix()["name"] != "").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changes"),
+    [("ppo", {}), ("ppo", {"calibrated": False}), ("ga", {}), ("ga", {"method": "es"})],
+)
+def test_the_agent_that_a_run_started_from_is_made_again(small, monkeypatch, algorithm, changes):
+    """Two ways: the run's first checkpoint, and from the seed in the row of its last."""
+    monkeypatch.setitem(zoo.RECIPES, algorithm, replace(zoo.RECIPES[algorithm], **changes))
+    zoo.train_cell(Cell(algorithm, "pong", 2))
+    paths_of = sorted((small / f"{algorithm}-pong-2" / "checkpoints").glob("*.safetensors"))
+    first, last = (checkpoint_agent(path, "agent") for path in (paths_of[0], paths_of[-1]))
+    again = initial_agent(last)
+    assert again.game == "pong"
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name].half(), value.half())
+
+
+def test_a_score_that_every_algorithm_reached_is_a_tag(monkeypatch):
+    rows = matrix().dropna(subset=["score"])
+    rows = rows[(rows["game"] == "freeway") & (rows["algorithm"] != "ppo")]  # it never scores
+    level = rows.groupby("algorithm")["score"].max().min()
+    monkeypatch.setattr("atarilens.agents.zoo.available", lambda: rows)
+    found = tags()
+    assert set(found.loc[found["tag"] == f"match@{level:g}", "game"]) == {"freeway"}
+    assert set(found.loc[found["tag"] == "match", "game"]) == {"pong", "breakout"}
 
 
 CHECKPOINTS = [

@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -245,11 +246,87 @@ def training(game: str = "pong") -> dict[str, float]:
     return rates
 
 
+SHORTENED = {  # so that a turn takes seconds; the work of an agent step stays the same
+    "dqn": {"first_steps": 128, "memory_steps": 2048},
+    "qr-dqn": {"first_steps": 128, "memory_steps": 2048},
+    "ga": {"episode_steps": 100},
+    "es": {"episode_steps": 100},
+}
+
+
+def zoo_training(game: str = "pong", turns: int = 4) -> dict[str, dict[str, float]]:
+    """Measure each algorithm of the zoo beside Stable-Baselines3's, in agent steps per second.
+
+    Both have one thread, as many emulators, the same observations, the same network, and the same
+    number of samples to learn from per agent step. Stable-Baselines3 has no evolution.
+
+    Args:
+        game: that is played.
+        turns: updates of each, two or more; of ours the fastest counts, of theirs the mean.
+
+    Returns:
+        algorithm -> {"atarilens": rate, "stable-baselines3": rate}.
+    """
+    from compendium.shipping.zoo import RECIPES, TRAINERS
+
+    rates: dict[str, dict[str, float]] = {}
+    for name, recipe in RECIPES.items():
+        settings = replace(recipe, **SHORTENED.get(name, {}))
+        evolved = name in ("ga", "es")
+        side_by_side, length = (
+            (settings.population, settings.episode_steps)
+            if evolved
+            else (settings.num_envs, settings.rollout_steps)
+        )
+        steps, first = side_by_side * length, getattr(settings, "first_steps", 0)
+        settings = replace(settings, total_steps=first + turns * steps)
+        times: list[float] = []
+        with tempfile.TemporaryDirectory() as folder:
+            clock = [lambda *_, times=times: times.append(time.perf_counter())]
+            TRAINERS[type(settings)](game, folder, settings, callbacks=clock, progress=False)
+        last = list(pairwise(times))[-turns + 1 :]  # without a Q-network's first steps
+        rates[name] = {"atarilens": steps / min(after - before for before, after in last)}
+        if not evolved:
+            model = counterpart(name, game, settings)
+            model.learn(first + steps)
+            began = time.perf_counter()
+            model.learn(turns * steps, reset_num_timesteps=False)
+            elapsed = time.perf_counter() - began
+            rates[name]["stable-baselines3"] = turns * steps / elapsed
+    return rates
+
+
+def counterpart(name: str, game: str, settings):
+    """Make Stable-Baselines3's learner of an algorithm by the numbers of our recipe."""
+    from sb3_contrib import QRDQN
+    from stable_baselines3 import A2C, DQN, PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    def environment():
+        return ObservationEnv(make_env(EnvironmentSettings(game)), preprocessing("area84-stack4"))
+
+    style = {"features_extractor_kwargs": {"features_dim": settings.hidden_units}}
+    steps, options = settings.rollout_steps, {}
+    if name in ("ppo", "a2c"):
+        options["n_steps"] = steps
+    if name == "ppo":
+        batch = settings.num_envs * steps // settings.minibatches
+        options |= {"batch_size": batch, "n_epochs": settings.epochs}
+    if name in ("dqn", "qr-dqn"):
+        options |= {"train_freq": steps, "batch_size": settings.batch}
+        options |= {"buffer_size": settings.memory_steps, "learning_starts": settings.first_steps}
+    if name == "qr-dqn":
+        style["n_quantiles"] = settings.quantiles
+    trainer = {"ppo": PPO, "a2c": A2C, "dqn": DQN, "qr-dqn": QRDQN}[name]
+    emulators = make_vec_env(environment, n_envs=settings.num_envs)
+    return trainer("CnnPolicy", emulators, policy_kwargs=style, device="cpu", seed=0, **options)
+
+
 def measure(trainers: bool = True) -> dict:
     """Measure this machine.
 
     Args:
-        trainers: compare these too, which takes about a minute more.
+        trainers: compare these too, which takes a few minutes more.
 
     Returns:
         Names -> numbers; the unit is in the name.
@@ -291,6 +368,9 @@ def measure(trainers: bool = True) -> dict:
         torch.set_num_threads(before)
     if trainers:
         numbers["agent_steps_per_second"] = training()
+        torch.set_num_threads(1)  # as each run of the zoo has
+        numbers["zoo_agent_steps_per_second"] = zoo_training()
+        torch.set_num_threads(before)
     return numbers
 
 

@@ -477,7 +477,9 @@ def imitate(
     imitation.imitate(expert, run_dir, hint, settings, seed=seed)
 
 
-def zoo(only: str = "", table: bool = False, ship: bool = False, jobs: Count = 2) -> None:
+def zoo(
+    only: str = "", table: bool = False, ship: bool = False, jobs: Count = 2, tag: str = ""
+) -> None:
     """Train what is missing of the pocket zoo, several runs at a time, or go on with it.
 
     Args:
@@ -485,9 +487,14 @@ def zoo(only: str = "", table: bool = False, ship: bool = False, jobs: Count = 2
         table: print what stands and what remains, and train nothing.
         ship: measure the runs that have begun and put them into data/zoo, and train nothing.
         jobs: runs at a time, of one thread each.
+        tag: rebuild this checkpoint of the runs, such as initial or 6min, and put it into data/zoo.
     """
     from compendium.shipping import zoo
 
+    if tag:
+        for cell in zoo.cells(only):
+            print(zoo.ship_cell(cell, tag, progress=True), flush=True)
+        return
     if ship:
         for cell in zoo.cells(only):
             if zoo.state(cell)["steps"]:
@@ -571,22 +578,15 @@ def gaze_data(game: str) -> None:
     print(f"{len(found)} trials of {record_of(game).title} in {folder}")
 
 
-def noise(
-    only: str = "", episodes: Count = 3, agent: str | None = None, game: str | None = None
-) -> None:
+def noise(only: str = "", episodes: Count = 3) -> None:
     """Measure how the zoo's agents play under noise, into data/tables, or go on after a stop.
 
     Args:
         only: start of the agents' names, such as ga-freeway.
         episodes: per agent, kind and level of noise.
-        agent: another agent that joins the zoo as "newcomer": a name, or the path of a file.
-        game: of that agent, if its file does not say it.
     """
-    from atarilens.agents import zoo
     from compendium.tables.noise import measure_noise
 
-    if agent:
-        zoo.add(agent, "newcomer", game=game)
     print(f"written to {measure_noise(only, episodes=episodes).relative_to(ROOT)}")
 
 

@@ -205,7 +205,12 @@ def _load_checkpoint(path: Path, game: str | None) -> Agent:
     return join_parts(path.stem, game, network, style, facts.pop("settings"), facts)
 
 
-def _load_row(row_file: Path, name: str) -> Agent:
+def read_row(row_file: Path) -> dict:
+    """Read the row of an agent.
+
+    Raises:
+        ValueError: if the file is no row; it names the file and what is wrong with it.
+    """
     try:
         row = yaml.safe_load(row_file.read_bytes()) if row_file.stat().st_size < MAX_ROW else None
     except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
@@ -213,6 +218,11 @@ def _load_row(row_file: Path, name: str) -> Agent:
     if not isinstance(row, dict) or (missing := [key for key in ROW_NEEDS if key not in row]):
         lacks = f"lacks {', '.join(missing)}" if isinstance(row, dict) else "is no mapping"
         raise ValueError(f"{row_file} {lacks}; the row of an agent names {', '.join(ROW_NEEDS)}")
+    return row
+
+
+def _load_row(row_file: Path, name: str) -> Agent:
+    row = read_row(row_file)
     for key in ("settings", "architecture_arguments"):
         if not isinstance(row.get(key) or {}, dict):
             raise ValueError(f"{row_file}: {key} is {row[key]!r}, expected a mapping")

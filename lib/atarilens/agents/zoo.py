@@ -2,6 +2,8 @@
 
 An agent of the zoo is stored as any other (see `files`), in `data/zoo`, and named
 `<algorithm>-<game>-<run>`, or `<algorithm>-<game>-<run>-<tag>` for a tag other than "final".
+The row of a final agent lists all checkpoints of its run, so that every tag can be chosen, and
+chosen anew, without the run's folder: see `tags`.
 Anyone's agent joins it for the length of a session by `add`: every analysis that goes through
 `available`, `matrix` and `load` then includes it.
 """
@@ -13,11 +15,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from atarilens import paths
 from atarilens.agents.agent import Agent
-from atarilens.agents.files import load_agent
+from atarilens.agents.files import load_agent, read_row
+from atarilens.games.objects import game as record_of
 
 FINAL = "final"
 FAMILIES = {
@@ -36,6 +38,11 @@ CRITERIA = {  # what a tag "last checkpoint within" counts, and how many of it m
 }
 
 
+INITIAL, HUMAN, MATCH = "initial", "human", "match"
+# Of Such et al. (2019), whose limits are 1 to 10 hours, 400 million and 1 billion frames.
+LIMITS = ("3min", "6min", "12min", "18min", "30min", "400k", "1M")
+
+
 _newcomers: dict[tuple[str, str, int, str], Agent] = {}
 
 
@@ -46,10 +53,11 @@ def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
         algorithm: such as "ppo", "dqn" or "ga".
         game: such as "pong".
         run: number of the run, from 1 on; its seed.
-        tag: which of the run's checkpoints: "final", or another that `available` lists.
+        tag: which of the run's checkpoints: "final", or another of `tags`.
 
     Raises:
-        ValueError: if there is none; it lists what there is. Also for a damaged row or file.
+        ValueError: if there is none; it lists what there is, and names the command that rebuilds
+            a checkpoint that is known but not stored. Also for a damaged row or file.
 
     Example:
         >>> agent = zoo.load("ppo", "pong", run=1)
@@ -60,6 +68,8 @@ def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
     if row.is_file():
         return load_agent(row)
     there = [_name(*entry) for entry in _keys()]
+    if tag != FINAL and _name(algorithm, game, run, FINAL) in there:
+        raise ValueError(_why_not(algorithm, game, run, tag))
     near = get_close_matches(row.stem, there, n=1)
     raise ValueError(
         f"the zoo has no agent {row.stem!r}{f', did you mean {near[0]}' if near else ''}? It has "
@@ -69,18 +79,58 @@ def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
 
 
 def available() -> pd.DataFrame:
-    """Return the agents of the zoo: algorithm, game, run, tag, mean score, agent steps of training.
+    """Return what `load` gives: algorithm, game, run, tag, mean score, agent steps of training.
 
-    A tag that a run did not reach is a row without score and steps.
+    `tags` tells what else a run has passed through, and what it did not reach.
+
+    Raises:
+        ValueError: for a damaged row.
     """
     rows = []
     for key in _keys():
         newcomer = _newcomers.get(key)
         path = paths.ZOO / f"{_name(*key)}.yml"
-        row = newcomer.facts if newcomer else yaml.safe_load(path.read_text())
+        row = newcomer.facts if newcomer else read_row(path)
         score = (row.get("score") or {}).get("mean")
         rows.append(dict(zip(COLUMNS, (*key, score, row.get("training_steps")), strict=True)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def tags() -> pd.DataFrame:
+    """Return every tag of every final agent: a row even for a tag that its run did not reach.
+
+    Limits of CPU time and frames are those of `LIMITS`. "human" is the first checkpoint that
+    scores as the human tester of Mnih et al. (2015) does. "match@score" is the first that scores
+    as much as the best run of the weakest algorithm in that game; there is none while an algorithm
+    is no better than random play.
+
+    Deviation: Such et al. select by the score of evaluations. Here a checkpoint counts with the
+    mean return of the last training games, the final one with its measured score. Evolution plays
+    no whole games in training: its earlier checkpoints have no score.
+
+    Returns:
+        Columns algorithm, game, run, tag, `steps` and `cpu_minutes` of training (NaN if the run
+        did not reach the tag), and `how`: "stored", "not reached", or the command that rebuilds it.
+    """
+    stored, rows = set(_keys()), []
+    for algorithm, game, run, tag in sorted(stored):
+        if tag != FINAL or (algorithm, game, run, tag) in _newcomers:
+            continue
+        checkpoints = _checkpoints(algorithm, game, run)
+        for name, criterion in _criteria(game).items():
+            found = select(checkpoints, criterion) if criterion else None
+            how = f"make zoo ONLY={_name(algorithm, game, run, FINAL)} TAG={name}"
+            how = "stored" if (algorithm, game, run, name) in stored else how
+            told = found or {"steps": float("nan"), "cpu_seconds": float("nan")}
+            rows.append(
+                {
+                    **dict(zip(COLUMNS[:4], (algorithm, game, run, name), strict=True)),
+                    "steps": told["steps"],
+                    "cpu_minutes": told["cpu_seconds"] / 60,
+                    "how": how if found else "not reached",
+                }
+            )
+    return pd.DataFrame(rows, columns=[*COLUMNS[:4], "steps", "cpu_minutes", "how"])
 
 
 def matrix(tag: str = FINAL) -> pd.DataFrame:
@@ -177,6 +227,52 @@ def select(checkpoints: Iterable[Mapping], criterion: str | tuple[str, float]) -
     if ordered[-1][counted] < limit:
         return None
     return [c for c in ordered if c[counted] <= limit][-1]
+
+
+def _checkpoints(algorithm: str, game: str, run: int) -> list[dict]:
+    """Return the checkpoints of a final agent's run, as its row lists them: see `select`."""
+    row = read_row(paths.ZOO / f"{_name(algorithm, game, run, FINAL)}.yml")
+    return [{"frames": 4 * told["steps"]} | told for told in row.get("checkpoints") or []]
+
+
+def _criteria(game: str) -> dict[str, str | tuple[str, float] | None]:
+    """Return the criterion of each tag in a game; None if no checkpoint can meet it."""
+    human, level = record_of(game).human_score, _match_level(game)
+    return {
+        INITIAL: INITIAL,
+        **{limit: limit for limit in LIMITS},
+        HUMAN: (HUMAN, human),
+        MATCH if level is None else f"{MATCH}@{level:g}": level and (MATCH, level),
+        FINAL: FINAL,
+    }
+
+
+def _match_level(game: str) -> float | None:
+    """Return the best score of the weakest algorithm in a game, if it beats random play."""
+    found = available().dropna(subset=["score"])
+    found = found[(found["game"] == game) & (found["tag"] == FINAL)]
+    found = found[found["algorithm"].isin(FAMILIES)]
+    best = found.groupby("algorithm")["score"].max()
+    if len(best) < 2 or best.min() <= record_of(game).random_score:
+        return None
+    return float(best.min())
+
+
+def _why_not(algorithm: str, game: str, run: int, tag: str) -> str:
+    """Say why a final agent's run has no stored agent of this tag."""
+    name, known = _name(algorithm, game, run, FINAL), tags()
+    known = known[(known[["algorithm", "game", "run"]] == (algorithm, game, run)).all(axis=1)]
+    known = known.set_index("tag")
+    if tag not in known.index:
+        return f"unknown tag {tag!r} of {name}; it has {', '.join(known.index)}"
+    told = known.loc[tag]
+    if told["how"] == "not reached":
+        last = known.loc[FINAL]
+        return (
+            f"{name} did not reach {tag}: it ended after {last['steps']:.0f} agent steps, "
+            f"{last['cpu_minutes']:.1f} CPU minutes"
+        )
+    return f"{name} at {tag} (agent step {told['steps']:.0f}) is not stored: {told['how']}"
 
 
 def _name(algorithm: str, game: str, run: int, tag: str) -> str:

@@ -145,9 +145,15 @@ def replay_path(agent: Agent) -> Path:
     return paths.ZOO / f"{agent.name}.npz"
 
 
-def record(agent: Agent, path: str | Path) -> Path:
-    """Play an agent's rollout and write its replay; return the path."""
-    return save_replay(rollout(agent, SEED, STEPS), path)
+def record(agent: Agent, path: str | Path, epsilon: float = 0.0) -> Path:
+    """Play an agent's rollout and write its replay; return the path.
+
+    Args:
+        agent: who plays.
+        path: of the replay.
+        epsilon: probability of an action drawn evenly from all instead.
+    """
+    return save_replay(rollout(agent, SEED, STEPS, epsilon=epsilon), path)
 
 
 def hidden_layer(agent: Agent, observations: np.ndarray, memory: np.ndarray) -> np.ndarray:

@@ -24,6 +24,10 @@ KINDS = {
     "action": "probability of an action drawn evenly from all",
     "sticky": "probability per emulator frame that the last action is repeated",
 }
+COLUMNS = (  # of the table of `noise_rows`
+    *("agent", "algorithm", "game", "run", "tag", "agent_sha256"),
+    *("kind", "level", "seed", "return", "steps"),
+)
 
 
 def noisy_weights(agent: Agent, sigma: float, seed: int, *, relative: bool = False) -> Agent:
@@ -111,6 +115,36 @@ def play_with_noise(
     if kind == "action":
         common["epsilon"] = level
     return evaluate(agent, episodes, seed, settings=settings, **common)
+
+
+def noise_rows(
+    agent: Agent,
+    address: tuple[str, str, int, str],
+    kind: str,
+    level: float,
+    *,
+    name: str = "",
+    episodes: int = 3,
+    max_steps: int | None = None,
+) -> list[dict]:
+    """Score an agent of the zoo under one kind of noise: a row of the table for each episode.
+
+    Args:
+        agent: who plays.
+        address: algorithm, game, run and tag of the agent.
+        kind: one of `KINDS`, or "none".
+        level: of the noise.
+        name: of the agent in the table; its own by default.
+        episodes: of seeds 0 to episodes - 1.
+        max_steps: see `play_with_noise`.
+    """
+    asked = ("observation", 0.0) if kind == "none" else (kind, level)
+    scores = play_with_noise(agent, *asked, episodes=episodes, max_steps=max_steps)
+    told = (name or agent.name, *address, agent.facts.get("sha256", "")[:12], kind, float(level))
+    return [
+        dict(zip(COLUMNS, (*told, int(seed), float(total), int(steps)), strict=True))
+        for seed, total, steps in zip(scores.seeds, scores.returns, scores.lengths, strict=True)
+    ]
 
 
 def _cut(settings: EnvironmentSettings, max_steps: int | None) -> EnvironmentSettings:

@@ -17,8 +17,8 @@ import torch
 from joblib import Parallel, delayed
 
 from atarilens import paths
-from atarilens.agents import load_agent, save_agent
-from atarilens.agents.zoo import GAMES, RUNS
+from atarilens.agents import load_agent, save_agent, zoo
+from atarilens.agents.zoo import FINAL, GAMES, INITIAL, RUNS
 from atarilens.games.emulators import EnvironmentSettings
 from atarilens.play import archive
 from atarilens.play.scores import evaluate, write_scores
@@ -49,6 +49,7 @@ RECIPES = {
     "ga": EvolutionSettings(method="ga", hidden_units=UNITS),
     "es": EvolutionSettings(method="es", sigma=0.1, hidden_units=UNITS),
 }
+TRAINERS = {PPOSettings: ppo.train, DQNSettings: dqn.train, EvolutionSettings: evolution.train}
 # The recipe of our LSTM agents: with a calibrated start and 3e-4 the score stays below 4.
 CHANGES = {
     ("ppo", "breakout"): {
@@ -56,12 +57,15 @@ CHANGES = {
         **{"calibrated": False, "max_grad_norm": 0.5},
     }
 }
+# A greedy Q-network that never presses FIRE never begins a game of Breakout: 0.0 in ten games of
+# the first run, whose training games gave 3.1. There it plays as at the end of its training.
+EPSILON = {("dqn", "breakout"): 0.02, ("qr-dqn", "breakout"): 0.02}
 STEPS = {"pong": 400_000, "breakout": 500_000, "freeway": 300_000}  # agent steps of a run
 STEPS_OF = {("ga", "freeway"): 160_000, ("es", "freeway"): 160_000}
 
-# Agent steps per second of one core (AMD EPYC, bfloat16): PPO and GA as measured on our own runs,
-# the others in the proportion in which they were measured to PPO on another machine.
-RATES = {"ppo": 700, "a2c": 1_150, "dqn": 640, "qr-dqn": 640, "ga": 870, "es": 900}
+# Agent steps per second of one core (AMD EPYC, bfloat16), as measured on our own runs; A2C and
+# QR-DQN in the proportion in which they were measured to PPO and DQN on another machine.
+RATES = {"ppo": 700, "a2c": 1_150, "dqn": 680, "qr-dqn": 680, "ga": 890, "es": 930}
 # What stands in for the seven algorithms of Such et al. (2019), and their agent steps per run
 # (frames / 4, section 3.4 and supplement S3).
 ORIGINAL = {
@@ -116,8 +120,7 @@ def cells(only: str = "") -> list[Cell]:
 def train_cell(cell: Cell, *, max_seconds: float = float("inf"), progress: bool = False) -> str:
     """Train a run of the matrix, or go on with it; return its name."""
     torch.set_num_threads(1)
-    train = {PPOSettings: ppo.train, DQNSettings: dqn.train, EvolutionSettings: evolution.train}
-    train[type(cell.settings)](
+    TRAINERS[type(cell.settings)](
         cell.game,
         cell.folder,
         cell.settings,
@@ -203,50 +206,122 @@ def report(only: str = "") -> str:
     )
 
 
-def ship_cell(cell: Cell, episodes: int = EPISODES, progress: bool = False) -> Path:
-    """Measure the last checkpoint of a run and put it into `data/zoo`: row, scores and a replay.
+def checkpoints(cell: Cell) -> list[dict]:
+    """Return a run's checkpoints: agent steps, CPU seconds, and the mean return of the last games.
+
+    The mean return is None where no whole game has been played, as in evolution.
+    """
+    steps = sorted(int(path.stem) for path in (cell.folder / "checkpoints").glob("*.safetensors"))
+    with (cell.folder / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for step in steps:
+        last = next((row for row in reversed(rows) if int(row["step"]) <= step), {})
+        score = last.get("mean_return")
+        found.append(
+            {
+                "steps": step,
+                "cpu_seconds": round(3600 * float(last.get("cpu_hours") or 0), 1),
+                "score": round(float(score), 2) if score else None,
+            }
+        )
+    return found
+
+
+def ship_cell(
+    cell: Cell, tag: str = FINAL, episodes: int = EPISODES, progress: bool = False
+) -> Path:
+    """Measure a checkpoint of a run and put it into `data/zoo`: row, scores and a replay.
 
     The float16 file is written first, loaded again and played, whole episodes or five minutes of
-    play each: Q-networks and evolved ones greedily, policies with sampled actions. A run that is
-    not at its end gets the tag of its steps, such as "200k".
+    play each: Q-networks and evolved ones greedily (but see `EPSILON`), policies with sampled
+    actions. A run that is not at its end gets the tag of its steps, such as "200k". The final
+    agent's row lists the run's checkpoints; every other tag is chosen among these, and the run is
+    trained if it is not here.
+
+    Args:
+        cell: the run.
+        tag: "final", or another of `zoo.tags`.
+        episodes: that the score is measured by.
+        progress: show a bar.
 
     Returns:
         The path of the row.
 
     Raises:
-        ValueError: if the run has no checkpoint.
+        ValueError: if the run has no checkpoint, or no such tag.
     """
-    checkpoints = sorted((cell.folder / "checkpoints").glob("*.safetensors"))
-    if not checkpoints:
-        raise ValueError(f"{cell.folder} holds no checkpoints: make zoo ONLY={cell.name}")
-    steps, told = int(checkpoints[-1].stem), state(cell)
-    ended = steps >= cell.settings.total_steps
-    name = cell.name if ended else f"{cell.name}-{steps // 1000}k"
+    if tag == FINAL:
+        told = state(cell)
+        known = checkpoints(cell) if told["steps"] else []
+        if not known:
+            raise ValueError(f"{cell.folder} holds no checkpoints: make zoo ONLY={cell.name}")
+        steps = known[-1]["steps"]
+        ended = steps >= cell.settings.total_steps
+        name = cell.name if ended else f"{cell.name}-{steps // 1000}k"
+    else:
+        known, steps, name = [], _step_of(cell, tag), f"{cell.name}-{tag}"
+        if not _checkpoint(cell, steps).is_file():
+            train_cell(cell, max_seconds=0 if tag == INITIAL else float("inf"), progress=progress)
+        told = state(cell)
     facts = {
         "algorithm": cell.algorithm,
         "command": f"make zoo ONLY={cell.name}",
         "hours": told["core_hours"],
         "machine": machine(),
     }
+    if isinstance(cell.settings, DQNSettings):
+        facts["after_a_stop"] = "the replay memory is filled anew by the run's own play"
     paths.ZOO.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=paths.ZOO, prefix=".unfinished-") as folder:
-        weights = save_agent(checkpoint_agent(checkpoints[-1], name, facts), Path(folder) / name)
+        shipped = checkpoint_agent(_checkpoint(cell, steps), name, facts)
+        weights = save_agent(shipped, Path(folder) / name)
         agent = load_agent(weights)
         limit = min(agent.settings.max_frames, STUCK_FRAMES)
+        epsilon = EPSILON.get((cell.algorithm, cell.game), 0.0)
         scores = evaluate(
             agent,
             episodes,
             REPORTING_SEED,
             greedy=agent.network.q_values,
+            epsilon=epsilon,
             settings=replace(agent.settings, max_frames=limit),
             progress=progress,
         )
         score = describe(scores) | {"greedy": scores.greedy, "sha256": agent.facts["sha256"]}
         score["truncated"] = int(scores.truncated.sum())
-        archive.record(agent, weights.with_suffix(".npz"))
-        save_agent(replace(agent, facts=agent.facts | {"score": score}), weights)
+        if epsilon:
+            score["epsilon"] = epsilon
+        more = {"score": score}
+        if known:
+            more["checkpoints"] = [*known[:-1], known[-1] | {"score": score["mean"]}]
+        archive.record(agent, weights.with_suffix(".npz"), epsilon)
+        save_agent(replace(agent, facts=agent.facts | more), weights)
         write_scores([scores], paths.SCORES / f"{name}.csv")
         for path in (weights, weights.with_suffix(".npz"), weights.with_suffix(".yml")):
             os.replace(path, paths.ZOO / path.name)
-    thin_curve(cell.folder, name)
+    if known:
+        thin_curve(cell.folder, name)
     return paths.ZOO / f"{name}.yml"
+
+
+def _checkpoint(cell: Cell, steps: int) -> Path:
+    return cell.folder / "checkpoints" / f"{steps:09d}.safetensors"
+
+
+def _step_of(cell: Cell, tag: str) -> int:
+    """Return the agent step of a tag; a run that is not in the zoo yet has its initial one."""
+    if tag == INITIAL:
+        return 0
+    rows = zoo.tags()
+    rows = rows[(rows[["algorithm", "game", "run"]] == _address(cell)).all(axis=1)]
+    reached = rows.dropna(subset=["steps"]).set_index("tag")["steps"]
+    if tag not in reached.index:
+        raise ValueError(
+            f"{cell.name} has no checkpoint {tag!r}; it has {', '.join(reached.index) or INITIAL}"
+        )
+    return int(reached[tag])
+
+
+def _address(cell: Cell) -> tuple[str, str, int]:
+    return cell.algorithm, cell.game, cell.run

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from atarilens import paths
 from atarilens.agents import zoo
-from atarilens.play import play_with_noise
+from atarilens.play.noise import COLUMNS, noise_rows
 
 LEVELS = {  # few: a condition of one agent takes two seconds on an idle core
     "observation": (0.1,),
@@ -20,10 +20,6 @@ LEVELS = {  # few: a condition of one agent takes two seconds on an idle core
 EPISODES = 3
 STEPS = 200  # of each game: 13 seconds of play
 NONE, RANDOM = "none", "random"
-COLUMNS = (
-    *("agent", "algorithm", "game", "run", "tag", "agent_sha256"),
-    *("kind", "level", "seed", "return", "steps"),
-)
 TABLE = paths.TABLES / "zoo_noise.csv"
 
 
@@ -91,12 +87,13 @@ def measure_noise(
         agent, key = agents[players.get(game, name)]
         if name not in agents:  # evenly drawn actions: whose network runs makes no difference
             key = (RANDOM, agent.game, 1, zoo.FINAL)
-        asked = ("observation", 0.0) if kind == NONE else (kind, level)
-        scores = play_with_noise(agent, *asked, episodes=episodes, max_steps=max_steps)
-        known = dict(zip(COLUMNS, (name, *key, weights.get(name, "")), strict=False))
-        known |= {"kind": kind, "level": f"{level:g}"}
-        for seed, total, steps in zip(scores.seeds, scores.returns, scores.lengths, strict=True):
-            rows.append(known | {"seed": seed, "return": f"{total:g}", "steps": steps})
+        measured = noise_rows(
+            agent, key, kind, level, name=name, episodes=episodes, max_steps=max_steps
+        )
+        for row in measured:
+            row |= {"level": f"{level:g}", "return": f"{row['return']:g}"}
+            row["agent_sha256"] = weights.get(name, "")
+        rows += measured
         _write(rows, table)
     return Path(table)
 

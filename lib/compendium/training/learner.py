@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from atarilens.agents import Agent, agent_from_module
+from atarilens.agents.files import untrained_control
 from atarilens.agents.networks import initialise
-from atarilens.agents.registry import build_network
+from atarilens.agents.registry import build_network, describe
 from atarilens.games.emulators import EnvironmentSettings, action_meanings
 from compendium.training.emulators import Emulators
 
@@ -136,6 +138,27 @@ def initial_network(
             kept.append(emulators.observations())
     calibrate(network, network_input(torch.cat(kept)))
     return network
+
+
+def initial_agent(agent: Agent) -> Agent:
+    """Re-create the untrained agent that a run of the zoo started from, from its seed.
+
+    The run of a newcomer is not known: its control is `untrained_control`, the same architecture
+    with a seed of ours.
+    """
+    training, seed = agent.facts.get("training"), agent.facts.get("seed")
+    if not training or agent.facts.get("lineage"):
+        return untrained_control(agent)
+    architecture, arguments = describe(agent.network)
+    if training.get("calibrated", "clip" not in training):  # PPO alone can start otherwise
+        network = initial_network(architecture, agent.settings, seed, **arguments)
+    else:
+        network = build_network(architecture, agent.network.num_actions, **arguments)
+        network = initialise(network, seed)
+    if training.get("method") == "es":
+        nn.init.zeros_(network.actor_linear.weight)
+    style, name = agent.preprocessing.name, f"initial-{agent.name}"
+    return agent_from_module(network, game=agent.game, preprocessing=style, name=name)
 
 
 @torch.no_grad()

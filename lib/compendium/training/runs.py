@@ -28,7 +28,7 @@ from compendium.training.learner import AnotherDeviceError, Learner
 from compendium.training.settings import defaults
 
 FIRST_CHECKPOINT = 31_250  # agent steps; then every doubling, and the end
-SAVE_EVERY = 120.0  # seconds between saves of the state
+SAVE_EVERY = 60.0  # seconds between saves of the state; an update of evolution takes 40 more
 PARTS = ("curve.csv", "checkpoints", "best", "state.pt")  # of a run, beside its settings
 
 
