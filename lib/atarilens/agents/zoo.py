@@ -261,7 +261,7 @@ def _match_level(game: str) -> float | None:
 def _why_not(algorithm: str, game: str, run: int, tag: str) -> str:
     """Say why a final agent's run has no stored agent of this tag."""
     name, known = _name(algorithm, game, run, FINAL), tags()
-    known = known[(known[["algorithm", "game", "run"]] == (algorithm, game, run)).all(axis=1)]
+    known = known[known["algorithm"].eq(algorithm) & known["game"].eq(game) & known["run"].eq(run)]
     known = known.set_index("tag")
     if tag not in known.index:
         return f"unknown tag {tag!r} of {name}; it has {', '.join(known.index)}"

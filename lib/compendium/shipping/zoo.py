@@ -314,14 +314,11 @@ def _step_of(cell: Cell, tag: str) -> int:
     if tag == INITIAL:
         return 0
     rows = zoo.tags()
-    rows = rows[(rows[["algorithm", "game", "run"]] == _address(cell)).all(axis=1)]
+    for column in ("algorithm", "game", "run"):
+        rows = rows[rows[column].eq(getattr(cell, column))]
     reached = rows.dropna(subset=["steps"]).set_index("tag")["steps"]
     if tag not in reached.index:
         raise ValueError(
             f"{cell.name} has no checkpoint {tag!r}; it has {', '.join(reached.index) or INITIAL}"
         )
     return int(reached[tag])
-
-
-def _address(cell: Cell) -> tuple[str, str, int]:
-    return cell.algorithm, cell.game, cell.run
