@@ -210,6 +210,20 @@ def test_verdicts_follow_the_interval():
     assert change([0.3, 0.4], 0.4) == "undecided"
 
 
+def test_a_score_is_compared_with_random_play_as_far_as_its_games_allow():
+    def sampled(game: str, returns: list[float], cut: int = 0) -> str:
+        each = {"returns": returns, "truncated": [True] * cut, "frames": 400}
+        scores = dict.fromkeys(("sampled", "greedy", "sticky"), each)
+        return statements.about_scores(scores, game, q_values=False)[0].verdict
+
+    assert sampled("breakout", [90, 95, 100]) == "plays"
+    assert sampled("breakout", [75, 75, 280]) == "too few games to tell"
+    assert sampled("breakout", [0, 2, 3]) == "cannot be told from random play"
+    assert sampled("breakout", [0, 0, 0.1]) == "below random play"
+    assert sampled("breakout", [90, 95, 100], cut=3) == "plays"  # points are never lost
+    assert sampled("pong", [-1, -1, -1], cut=3) == "cut off: no comparison"
+
+
 def test_a_change_that_was_never_possible_is_named():
     part = {"changes": [], "skipped": {"paddle_x-8": {"the paddle would be in a side wall": 4}}}
     (found,) = statements.about_answers([part], "breakout")

@@ -141,7 +141,8 @@ def about_scores(scores: Mapping[str, Mapping], game: str, q_values: bool) -> li
             elif high < record.random_score:
                 verdict, tone = ("below random play", "bad")
             elif np.isfinite(low):
-                verdict, tone = ("cannot be told from random play", "open")
+                above = min(each["returns"]) > record.random_score  # every single game
+                verdict = "too few games to tell" if above else "cannot be told from random play"
         elif name != "sampled":
             test = measures.outcome(*_difference(each["returns"], usual)[1:], len(usual), None)
             verdict, tone = {
