@@ -50,6 +50,10 @@ def test_every_chosen_agent_has_a_clip_and_a_click_opens_it(browser):
     name = zoo.load(*first[["algorithm", "game", "run", "tag"]]).name
     assert browser.explorer.player == name
     assert browser.opened.children == (browser.explorer.page,)
+    assert browser.explorer.actions.options == (("greedy", True),)  # it has Q-values
+    browser.explorer.agent.value = "untrained-freeway"
+    assert browser.explorer.actions.options == (("sampled", False), ("greedy", True))
+    assert browser.explorer.actions.value is False
     browser.choices["algorithm"].value = EVERY
     assert len(browser.grid.children) == len(rows)
 

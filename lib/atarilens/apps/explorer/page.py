@@ -30,6 +30,7 @@ from atarilens.apps.explorer.panels import (
     PLAYER,
     REPEATS,
     TRIAL,
+    WAYS,
     Panels,
     agent_names,
 )
@@ -267,6 +268,9 @@ class Explorer(Panels):
             self.exploration = Exploration(agent, trajectory, self._own)
             self.centre, self.trial = None, trial
             self.agent.value = agent.name
+            ways = WAYS[1:] if agent.network.q_values else WAYS
+            if len(self.actions.options) != len(ways):
+                self.actions.options = ways
             self.step.value = self.play.value = 0
             self.step.max = self.play.max = len(trajectory) - 1
             self.step.value = self.play.value = first_step(trajectory)

@@ -17,6 +17,7 @@ REPEATS = 8  # maps with jittered masks, of which mean and spread are shown
 INSIDE = ["what it reads", "last convolution", "memory", "spread of the maps"]
 TICK = 125  # ms per step while the episode plays
 HEADS = [("actor and critic", "both"), ("actor", "actor"), ("critic", "critic")]
+WAYS = [("sampled", False), ("greedy", True)]  # of choosing actions
 METHODS = [("Perturbation", "perturbation"), ("Jacobian", "jacobian")]
 OWN_METHOD = ("Own attention", "attention")  # of networks that have one
 TRIAL = "gaze: "  # before the name of a trial among the episodes
@@ -45,7 +46,7 @@ class Panels:
         self.episode = dropdown("Episode", self.episodes(game), replay or NEW)
         self.seed = number("Seed", seed, 0, 2**31 - 1)
         self.steps = number("Steps", steps, 10, 3000)
-        self.actions = dropdown("Actions", [("sampled", False), ("greedy", True)], greedy)
+        self.actions = dropdown("Actions", WAYS, greedy)
         self.another = widgets.Button(description="Another episode", button_style="primary")
         self.own_file = widgets.FileUpload(
             description="Open file",
