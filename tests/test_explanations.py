@@ -18,8 +18,9 @@ def checkpoint(tmp_path_factory) -> str:
     return str(save_agent(agent, tmp_path_factory.mktemp("agent") / "mine"))
 
 
-def test_somebodys_checkpoint_gets_the_standard_figures(capsys, tmp_path, checkpoint):
-    words = [f"AGENT={checkpoint}", "STEPS=80", "MAPS=6", f"OUT={tmp_path}"]
+def test_somebodys_checkpoint_gets_the_standard_figures(capsys, tmp_path, monkeypatch, checkpoint):
+    monkeypatch.chdir(tmp_path.parent)  # people type relative folders
+    words = [f"AGENT={checkpoint}", "STEPS=80", "MAPS=6", f"OUT={tmp_path.name}"]
     assert main(["explain", *words]) == 0
     said = capsys.readouterr().out
     assert "mine: actions greedy (its network gives Q-values)\n" in said

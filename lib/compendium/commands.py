@@ -150,7 +150,7 @@ def open_agent(name_or_path: str, game: str | None, out: Path | None) -> tuple:
     from atarilens import load_agent
 
     agent = load_agent(name_or_path, game=game)
-    return agent, out or BUILD / agent.name
+    return agent, (out or BUILD / agent.name).absolute()  # notebooks run in a folder of their own
 
 
 def actions_of(agent, greedy: bool | None, epsilon: float) -> str:
