@@ -36,8 +36,6 @@ CRITERIA = {  # what a tag "last checkpoint within" counts, and how many of it m
     "k": ("frames", 1_000),
     "M": ("frames", 1_000_000),
 }
-
-
 INITIAL, HUMAN, MATCH = "initial", "human", "match"
 # Of Such et al. (2019), whose limits are 1 to 10 hours, 400 million and 1 billion frames.
 LIMITS = ("3min", "6min", "12min", "18min", "30min", "400k", "1M")
@@ -242,7 +240,7 @@ def _criteria(game: str) -> dict[str, str | tuple[str, float] | None]:
         INITIAL: INITIAL,
         **{limit: limit for limit in LIMITS},
         HUMAN: (HUMAN, human),
-        MATCH if level is None else f"{MATCH}@{level:g}": level and (MATCH, level),
+        **({MATCH: None} if level is None else {f"{MATCH}@{level:g}": (MATCH, level)}),
         FINAL: FINAL,
     }
 

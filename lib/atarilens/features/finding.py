@@ -19,18 +19,18 @@ def find_object(
     """Find where each state matches the mean picture of an object best.
 
     The mean picture is that of real states, whose RAM says where the object is, less their median
-    state. A match of 1 is as strong as the mean picture itself.
+    state: this is template matching. A match of 1 is as strong as the mean picture itself.
 
     Args:
-        states: `[n, C, H, W]`; the newest of stacked screens is searched.
-        real: `[m, C, H, W]`.
+        states: `[n, C, H, W]` float32 in [0, 1]; the newest of stacked screens is searched.
+        real: `[m, C, H, W]`, likewise.
         boxes: m dicts of `[k, 4]` (top, bottom, left, right) in state pixels, see
             `games.boxes_at`; the first box counts.
         name: of the object.
 
     Returns:
-        `[n, 2]` (top, left) in state pixels, NaN where the match is below `PRESENT`, and the match
-        `[n]`. Only places near those of the real states are searched.
+        `[n, 2]` float64, (top, left) in state pixels, NaN if the match is below `PRESENT`; and the
+        match `[n]` float32. Only places near those of the real states are searched.
 
     Raises:
         ValueError: if no real state has the object whole.
