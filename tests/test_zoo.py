@@ -1,7 +1,12 @@
 """The matrix of runs: what stands, what remains, and that killing it loses nothing."""
 
+import csv
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import gymnasium
@@ -74,6 +79,70 @@ def test_what_is_missing_is_trained_once(small, capsys):
     told = json.loads((small / "ga-pong-2" / "settings.json").read_text())
     assert (told["game"], told["seed"], told["evolution"]["method"]) == ("pong", 2, "ga")
     assert told["environment"] == EnvironmentSettings("pong").as_dict()
+
+
+SMALL_RUN = """
+from dataclasses import replace
+from compendium.shipping import zoo
+from compendium.training import learner, runs
+learner.CALIBRATION, runs.SAVE_EVERY = (4, 40), 0.0
+zoo.STEPS["pong"] = {steps}
+zoo.RECIPES[{name!r}] = replace(zoo.RECIPES[{name!r}], hidden_units=8, **{changes})
+zoo.train_missing("{name}-pong-1")
+"""
+FEW = {"num_envs": 2, "batch": 8, "first_steps": 48, "memory_steps": 400}
+TINY = {
+    "dqn": (8, {**FEW, "rollout_steps": 4}),
+    "ga": (16, SHORT["ga"]),
+}
+
+
+def train_in_a_process(cache, name, steps):
+    """Start `make zoo ONLY=<name>-pong-1` with a small recipe; return the process."""
+    script = SMALL_RUN.format(name=name, steps=steps, changes=TINY[name][1])
+    here = {**os.environ, "ATARILENS_CACHE": str(cache)}
+    return subprocess.Popen([sys.executable, "-c", script], env=here)
+
+
+def steps_of(curve):
+    """Return the steps of a curve's whole rows; its last one may be half-written."""
+    whole = [line for line in curve.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [int(row["step"]) for row in csv.DictReader(whole)]
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_run_that_is_killed_loses_what_was_not_saved_and_nothing_else(tmp_path, name):
+    """SIGKILL twice, whatever it is doing; then the run ends, with every update once."""
+    per_update, run = TINY[name][0], tmp_path / "cache/runs/zoo" / f"{name}-pong-1"
+    curve, reached = run / "curve.csv", 0
+    for _ in range(2):
+        process = train_in_a_process(tmp_path / "cache", name, 10**6)
+        try:
+            while process.poll() is None:
+                rows = steps_of(curve) if curve.exists() else []
+                if rows and rows[-1] >= reached + 2 * per_update:
+                    break
+                time.sleep(0.05)
+        finally:
+            process.kill()
+            process.wait()
+        saved = torch.load(run / "state.pt", weights_only=True)["step"]
+        assert saved >= reached + per_update
+        assert saved >= steps_of(curve)[-1] - per_update  # a run is saved after every update here
+        reached = saved
+    whole = reached + 4 * per_update
+    assert train_in_a_process(tmp_path / "cache", name, whole).wait(300) == 0
+    assert steps_of(curve) == list(range(per_update, whole + 1, per_update))
+    if name == "ga":  # no memory of games to fill again: the same run as without kills
+        assert train_in_a_process(tmp_path / "undisturbed", name, whole).wait(300) == 0
+        parents = [
+            torch.load(
+                tmp_path / cache / run.relative_to(tmp_path / "cache") / "state.pt",
+                weights_only=True,
+            )
+            for cache in ("cache", "undisturbed")
+        ]
+        assert torch.equal(parents[0]["parents"], parents[1]["parents"])
 
 
 def test_runs_go_to_a_dask_cluster(small):
