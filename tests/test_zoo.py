@@ -135,14 +135,9 @@ def test_a_run_that_is_killed_loses_what_was_not_saved_and_nothing_else(tmp_path
     assert steps_of(curve) == list(range(per_update, whole + 1, per_update))
     if name == "ga":  # no memory of games to fill again: the same run as without kills
         assert train_in_a_process(tmp_path / "undisturbed", name, whole).wait(300) == 0
-        parents = [
-            torch.load(
-                tmp_path / cache / run.relative_to(tmp_path / "cache") / "state.pt",
-                weights_only=True,
-            )
-            for cache in ("cache", "undisturbed")
-        ]
-        assert torch.equal(parents[0]["parents"], parents[1]["parents"])
+        runs = [tmp_path / cache / "runs/zoo/ga-pong-1" for cache in ("cache", "undisturbed")]
+        ends = [torch.load(folder / "state.pt", weights_only=True) for folder in runs]
+        assert torch.equal(ends[0]["parents"], ends[1]["parents"])
 
 
 def test_runs_go_to_a_dask_cluster(small):
