@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atarilens.measures import change_point
+from atarilens.measures import change_in_words, change_point
 
 STEPS = np.arange(-40, 41)
 
@@ -66,3 +66,13 @@ def test_errors():
         change_point(np.zeros(81))
     with pytest.raises(ValueError, match="steps must be 81 increasing numbers"):
         change_point(np.zeros((3, 81)), np.arange(80))
+
+
+def test_a_change_in_words():
+    assert change_in_words(change_point(courses(5, 1, noise=0), STEPS)) == (
+        "abrupt rise after step +5 (+5 to +5), done in 1 (1 to 1) steps, n = 12"
+    )
+    falling = change_in_words(change_point(courses(-10, 20, noise=0, rise=-2), STEPS))
+    assert falling.startswith("gradual fall after step -10")
+    nothing = change_in_words(change_point(courses(0, 1, rise=0), STEPS))
+    assert nothing == "no change that these games can tell from none, n = 12"

@@ -26,6 +26,7 @@ from atarilens.measures.verdicts import (
     contrast,
     joint_outcome,
     outcome,
+    stays_above,
     verdict,
     what_came_out,
 )
@@ -64,6 +65,30 @@ def test_episodes_are_averaged_over_the_steps_that_show_the_object():
     table = by_episode({"ball": ball, "never": never}, np.array([4, 4, 4, 9, 9]))
     assert list(table) == ["ball"]
     np.testing.assert_array_equal(table["ball"], [2, np.nan])
+
+
+def test_a_course_stays_above_another_only_if_it_is_above_in_every_part():
+    lags = np.arange(-6, 3)
+    rng = np.random.default_rng(0)
+    low = rng.normal(0, 0.01, (5, 9))
+    lasting, peak = low + 2, low + 0
+    peak[:, 3:5] += 50  # lags -3 and -2: its mean is high, but it does not last
+    found = stays_above(lasting, low, lags, (-6, -1))
+    assert list(found) == ["steps -6 to -5", "steps -4 to -3", "steps -2 to -1"]
+    assert joint_outcome(found) == "holds"
+    assert found["steps -4 to -3"]["difference"] == pytest.approx(2)
+    broken = stays_above(peak, low, lags, (-6, -1))
+    assert [each["outcome"] for each in broken.values()] == ["absent", "holds", "holds"]
+    assert broken["steps -4 to -3"]["difference"] == pytest.approx(25)
+    gaps = lasting.copy()
+    gaps[0], gaps[1, :2] = np.nan, np.nan
+    assert [each["episodes"] for each in stays_above(gaps, low, lags, (-6, -1)).values()] == [
+        3,
+        4,
+        4,
+    ]
+    with pytest.raises(ValueError, match="2 lags from -2 to -1 make no 3 parts"):
+        stays_above(lasting, low, lags, (-2, -1))
 
 
 def test_contrast_pairs_episodes_and_holds_only_above_zero():

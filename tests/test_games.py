@@ -33,6 +33,7 @@ COLOURS = {
     },
 }
 
+MYSTERY_SHIP = (151, 25, 122)
 SHIP = np.array(
     [
         [pixel == "#" for pixel in row]
@@ -195,6 +196,21 @@ def test_space_invaders_ship_has_a_box_while_it_is_drawn_in_recorded_games(name)
     assert 0.1 < np.mean(~whole) < 0.2
     wins = cell("spaceinvaders", "ship_state", trajectory.ram) == 8
     assert wins.any() == (name == "spaceinvaders-control")
+    passages = event("spaceinvaders", "mystery_ship")
+    start, end = passages.find(trajectory.ram, trajectory.rewards, trajectory.episode)
+    inside = np.zeros(len(whole), bool)
+    for first, last in zip(start, end, strict=True):
+        inside[first : last + 1] = True
+    purple = [coloured(screen, MYSTERY_SHIP, (0, 35)) for screen in trajectory.frames]
+    assert np.mean(inside == np.any(purple, (1, 2))) > 0.998  # else: gone in the last frame
+    assert len(start) >= 3
+    for t in np.flatnonzero(inside)[5::20]:
+        ((top, bottom, left, right),) = passages.target(trajectory.ram, t, t)
+        rows, columns = np.nonzero(purple[t][:, :159])  # its edge can show at the other side
+        assert (top, bottom) == (rows.min(), rows.max() + 1)
+        assert abs(left - columns.min()) <= 1
+        assert abs(right - columns.max() - 1) <= 1
+    assert passages.target(trajectory.ram, int(start[0]) - 1, 0).shape == (0, 4)
 
 
 def test_space_invaders_missiles_are_inside_their_boxes():

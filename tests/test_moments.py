@@ -176,6 +176,18 @@ def test_the_records_name_the_same_events():
         find_events("pong", "goal", ram, rewards, episode)
 
 
+def test_passages_of_the_mystery_ship_end_with_their_episode():
+    ram = ram_of(8, at30=[180, 1, 2, 180, 4, 5, 6, 180])
+    passages = find_events("spaceinvaders", "mystery_ship", ram, np.zeros(8), np.zeros(8, int))
+    assert [each.tolist() for each in passages] == [[1, 4], [2, 6]]
+    across = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+    passages = find_events("spaceinvaders", "mystery_ship", ram, np.zeros(8), across)
+    assert [each.tolist() for each in passages] == [[1, 4, 6], [2, 5, 6]]
+    always = ram_of(2, at30=[7, 9])
+    passages = find_events("spaceinvaders", "mystery_ship", always, np.zeros(2), np.zeros(2, int))
+    assert [each.tolist() for each in passages] == [[0], [1]]
+
+
 def test_aimed_shots_leave_out_aliens_that_stood_still():
     laser = [246, 85, 60, 246, 85, 60, 246, 246]
     left = [30, 30, 30, 30, 30, 31, 31, 31]

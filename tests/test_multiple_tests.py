@@ -11,6 +11,7 @@ from atarilens.measures import (
     mean_interval,
     p_value,
     p_value_of_interval,
+    share_interval,
 )
 
 
@@ -102,3 +103,13 @@ def test_absence_agrees_with_two_one_sided_t_tests():
             stats.ttest_1samp(values, margin, alternative="less").pvalue,
         )
         assert absent(values, margin).absent == (max(tests) < 0.05)
+
+
+def test_the_interval_of_a_share_is_exact():
+    low, high = share_interval(0, 4)
+    assert low == 0
+    assert (1 - high) ** 4 == pytest.approx(0.025)  # so rarely would four tries all fail
+    low, high = share_interval(3, 5)
+    assert stats.binom.sf(2, 5, low) == pytest.approx(0.025)
+    assert stats.binom.cdf(3, 5, high) == pytest.approx(0.025)
+    assert share_interval(0, 0) == (0, 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from atarilens.measures.attention import attention_by_object
+from atarilens.measures.attention import attention_by_object, half_area
 from atarilens.saliency import SaliencyMaps
 
 
@@ -11,6 +11,16 @@ def maps_of(actor, critic=None):
     actor = np.asarray(actor, np.float32)
     critic = None if critic is None else np.asarray(critic, np.float32)
     return SaliencyMaps(actor, critic, actor, critic)
+
+
+def test_half_of_a_map_lies_on_the_smallest_area_that_holds_it():
+    one, two = np.zeros((2, 10, 10))
+    one[3, 4] = 7
+    two[0, :4] = 1
+    areas = half_area(np.stack([np.full((10, 10), 0.2), one, two, np.zeros((10, 10))]))
+    assert areas[:3] == pytest.approx([0.5, 0.005, 0.02])
+    assert np.isnan(areas[3])
+    assert half_area(two) == pytest.approx(0.02)
 
 
 def test_nss_of_one_bright_pixel():

@@ -41,6 +41,29 @@ def test_only_tests_about_the_claim_answer_the_paper():
     ]
 
 
+def test_the_page_lists_onsets_deletions_and_what_stands_beside_a_claim():
+    patch = test(13.8, 9.75, 17.9) | {"mean": 28.3, "control": 14.5}
+    lines = claims.further(
+        {
+            "onsets": {"critic": "abrupt rise after step -9"},
+            "deletion": {"before, ball": {"same-size patch elsewhere": patch}},
+            "deletion, points of the policy": {"ball": [[0.0, 0, 0], [42.77, 35, 50]]},
+            "beside": {"itself": test(2, 1, 3), "overlap": {"untrained": test(-2, -3, -1)}},
+            "in words": {"aims at it": "it cannot"},
+        }
+    )
+    assert lines == [
+        "onset, critic: abrupt rise after step -9",
+        "deleted, moves the policy by points of 100: before, ball 28.3, same-size patch elsewhere "
+        "14.5 (difference 9.75 to 17.90: holds; n = 4)",
+        "the same by age, from untrained to strong: ball 0.0, 42.8",
+        "beside it, itself: **holds**; control 2.00 (1.00 to 3.00); n = 4",
+        "beside it, overlap: **reversed**; untrained -2.00 (-3.00 to -1.00); n = 4",
+        "aims at it: it cannot",
+    ]
+    assert claims.further({"claims": {"a": test(2, 1, 3)}}) == []
+
+
 def test_claims_without_intervals_are_named():
     assert claims.answers({"claims": {"SSIM": True, "Spearman": False}}) == [
         "SSIM: **holds**",
@@ -112,8 +135,14 @@ def test_every_claim_of_the_paper_belongs_to_a_notebook():
     import yaml
 
     stated = yaml.safe_load(readmes.CLAIMS.read_text())
-    names = {readmes.notebook_of(figure).stem for figure in readmes.list_figures()}
+    names = {path.stem for path in readmes.NOTEBOOKS.glob("[0-9]*.ipynb")}
     assert set(stated) <= names
     for rows in stated.values():
         for row in rows:
-            assert set(row) - {"about"} == {"place", "paper", "measured"}
+            assert set(row) - {"about", "missing"} == {"place", "paper", "measured"}
+    page = readmes.figures_page()
+    for name in stated:
+        section = page.split(f"## [{name}]")[1].split("\n## ")[0]
+        for row in stated[name]:
+            assert row["paper"].strip() in section
+            assert row.get("missing", "").strip() in section

@@ -135,7 +135,7 @@ def a_page():
     lags = np.arange(-3, 4)
     table = np.arange(21.0).reshape(3, 7)
     views.draw_courses(axes[1], {"agent": table, "untrained": -table}, lags, windows=[(-2, -1)])
-    views.draw_heatmap(axes[2], table, lags)
+    views.draw_heatmap(axes[2], table, lags, label="times the mean")
     views.draw_differences(axes[3], {"ball": {"untrained": test, "other times": test}}, unit="NSS")
     strips, ends = {"actor": [1, 2, 3]}, {"actor": (2, 1, 3)}
     views.draw_strips(axes[4], strips, ends, {"actor": views.ROLES["actor"]}, label="px")

@@ -16,9 +16,10 @@ from atarilens.measures.attention import (
     correlation,
     episode_means,
     explained_share,
+    half_area,
     object_alone,
 )
-from atarilens.measures.change_points import ChangePoint, change_point
+from atarilens.measures.change_points import ChangePoint, change_in_words, change_point
 from atarilens.measures.controls import (
     apart,
     different_episodes,
@@ -72,6 +73,7 @@ from atarilens.measures.intervals import (
     intervals,
     mean_difference,
     mean_interval,
+    share_interval,
 )
 from atarilens.measures.multiple_tests import (
     Absence,
@@ -88,6 +90,7 @@ from atarilens.measures.verdicts import (
     contrast,
     joint_outcome,
     outcome,
+    stays_above,
     verdict,
     what_came_out,
 )
@@ -115,6 +118,7 @@ __all__ = [
     "bootstrap_interval",
     "by_episode",
     "centres_near",
+    "change_in_words",
     "change_point",
     "contrast",
     "correlation",
@@ -128,6 +132,7 @@ __all__ = [
     "equivalence_test",
     "explained_share",
     "gaze_scores",
+    "half_area",
     "holm",
     "human_normalised",
     "image_change",
@@ -161,9 +166,11 @@ __all__ = [
     "saliency_per_change",
     "sanity_check",
     "scale_to_entropy",
+    "share_interval",
     "shuffled_auc",
     "spread_steps",
     "stability",
+    "stays_above",
     "verdict",
     "weight_layers",
     "what_came_out",

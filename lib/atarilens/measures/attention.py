@@ -248,6 +248,26 @@ def object_alone(
     )
 
 
+def half_area(maps: np.ndarray) -> np.ndarray:
+    """Return the smallest share of the pixels that holds half of each map's saliency.
+
+    A uniform map needs half of its pixels, a map of one bright pixel less than one.
+
+    Args:
+        maps: `[..., H, W]` >= 0.
+
+    Returns:
+        `[...]` float64 in (0, 0.5]; NaN for a map of zeros. The last pixel counts partly.
+    """
+    maps = np.asarray(maps, np.float64)
+    flat = -np.sort(-maps.reshape(*maps.shape[:-2], -1))
+    total = flat.sum(-1, keepdims=True)
+    before = flat.cumsum(-1) - flat
+    needed = np.clip(total / 2 - before, 0, flat)  # of each pixel, the brightest first
+    shares = np.divide(needed, flat, out=np.zeros_like(flat), where=flat > 0)
+    return np.where(total[..., 0] > 0, shares.mean(-1), np.nan)
+
+
 def episode_means(values: np.ndarray, episode: np.ndarray) -> np.ndarray:
     """Average `[n]` values within each episode, NaN left out: `[E]`, NaN if an episode has none."""
     rows = [values[(episode == number) & np.isfinite(values)] for number in np.unique(episode)]

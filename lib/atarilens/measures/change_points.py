@@ -124,6 +124,24 @@ def change_point(
     )
 
 
+def change_in_words(change: ChangePoint) -> str:
+    """Say in a line whether a course rises or falls, when, and how abruptly.
+
+    Example:
+        >>> change_in_words(ChangePoint(-9, (-9, -8), 1, (1, 1), 2.0, (1.5, 2.4), 0.9, 5, "abrupt"))
+        'abrupt rise after step -9 (-9 to -8), done in 1 (1 to 1) steps, n = 5'
+    """
+    if change.kind == "none":
+        return f"no change that these games can tell from none, n = {change.episodes}"
+    (low, high), (fast, slow) = change.onset_interval, change.duration_interval
+    how = "abrupt or gradual, undecided:" if change.kind == "undecided" else change.kind
+    return (
+        f"{how} {'rise' if change.rise > 0 else 'fall'} after step {change.onset:+.0f} "
+        f"({low:+.0f} to {high:+.0f}), done in {change.duration:.0f} ({fast:.0f} to {slow:.0f}) "
+        f"steps, n = {change.episodes}"
+    )
+
+
 def _ramps(steps: np.ndarray, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return onsets `[F]`, durations `[F]` and courses from 0 to 1 `[F, n]` of every change."""
     onsets, durations, ramps = [], [], []

@@ -39,6 +39,20 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
+def share_interval(hits: int, tries: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a share, of independent tries (Clopper and Pearson 1934).
+
+    Args:
+        hits: how many tries succeeded.
+        tries: how many there were; none at all leaves the share anywhere from 0 to 1.
+        level: of the interval.
+    """
+    if not tries:
+        return 0.0, 1.0
+    found = stats.binomtest(int(hits), int(tries)).proportion_ci(level, "exact")
+    return float(found.low), float(found.high)
+
+
 def bootstrap_interval(
     values: Sequence[float],
     generator: np.random.Generator | None = None,

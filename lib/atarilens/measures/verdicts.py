@@ -77,6 +77,52 @@ def contrast(
     }
 
 
+def stays_above(
+    courses: np.ndarray,
+    others: np.ndarray,
+    lags: np.ndarray,
+    span: tuple[float, float],
+    parts: int = 3,
+    margin: float | None = NSS_MARGIN,
+) -> dict[str, dict]:
+    """Ask whether a course stays above another: whether it is above it in every part of a span.
+
+    A single peak lifts the mean over a span, but only the part that it falls into.
+
+    Args:
+        courses: `[E, n]`, NaN for what an episode lacks.
+        others: `[E, n]`, of the same episodes.
+        lags: `[n]`, increasing, agent steps from the event.
+        span: its first and last lag; it is cut into parts of equal length.
+        parts: how many.
+        margin: of `outcome`.
+
+    Returns:
+        The lags of a part in words -> what `contrast` found there; see `joint_outcome`.
+
+    Raises:
+        ValueError: if a part holds no lag, or no episode has both courses there.
+    """
+    lags, (first, last) = np.asarray(lags), span
+    inside = lags[(lags >= first) & (lags <= last)]
+    found = {}
+    for part in np.array_split(inside, parts):
+        if not part.size:
+            raise ValueError(f"{len(inside)} lags from {first} to {last} make no {parts} parts")
+        window = np.isin(lags, part)
+        means = [_row_means(table[:, window]) for table in (courses, others)]
+        found[f"steps {part[0]:+d} to {part[-1]:+d}"] = contrast(*means, margin=margin)
+    return found
+
+
+def _row_means(table: np.ndarray) -> np.ndarray:
+    """Return the mean of each row of `[E, n]`, NaN left out: `[E]`, NaN if a row has none."""
+    there = np.isfinite(table)
+    count = there.sum(1)
+    total = np.where(there, table, 0).sum(1)
+    return np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0)
+
+
 def against_controls(
     measures: Mapping[str, np.ndarray],
     controls: Collection[str],

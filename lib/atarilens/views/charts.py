@@ -154,7 +154,9 @@ def draw_ages(axes: Axes, curves: Mapping[str, np.ndarray], labels: Sequence[str
             axes.legend(loc="best", handlelength=1.4)
 
 
-def draw_heatmap(axes: Axes, table: np.ndarray, lags: np.ndarray, top: float = 0) -> None:
+def draw_heatmap(
+    axes: Axes, table: np.ndarray, lags: np.ndarray, top: float = 0, *, label: str = ""
+) -> None:
     """Draw one line per event, brightness its value at each lag.
 
     Args:
@@ -162,11 +164,16 @@ def draw_heatmap(axes: Axes, table: np.ndarray, lags: np.ndarray, top: float = 0
         table: `[n, lags]`.
         lags: `[lags]`, agent steps from the event.
         top: value drawn full; 0 takes the 98th percentile.
+        label: of the colour bar at the right; "" leaves the bar out.
     """
     with house_style():
         extent = (lags[0] - 0.5, lags[-1] + 0.5, len(table), 0)
         style = {"cmap": "cividis", "aspect": "auto", "interpolation": "antialiased"}
-        axes.imshow(table, extent=extent, vmin=0, vmax=top or np.percentile(table, 98), **style)
+        top = top or np.percentile(table, 98)
+        image = axes.imshow(table, extent=extent, vmin=0, vmax=top, **style)
+        if label:
+            bar = axes.inset_axes([1.03, 0, 0.05, 1])
+            axes.get_figure().colorbar(image, cax=bar, extend="max").set_label(label)
         axes.axvline(0, color="white", lw=1, ls="--")
         axes.set(yticks=[])
         axes.grid(False)
@@ -206,9 +213,18 @@ def draw_strips(
         axes.grid(False, axis="y")
 
 
-def name_lines(axes: Axes, colours: Mapping[str, str], *, inside: bool = False) -> None:
-    """Put a legend of named colours above an axes, or where it hides least inside of it."""
+def name_lines(
+    axes: Axes, colours: Mapping[str, str], *, inside: bool = False, columns: int = 0
+) -> None:
+    """Put a legend of named colours above an axes, or where it hides least inside of it.
+
+    Args:
+        axes: whose lines are named.
+        colours: name -> colour.
+        inside: put it inside of the axes.
+        columns: of a legend above; 0 puts all names into one row.
+    """
     with house_style():
         handles = [Line2D([], [], color=c, lw=3, label=name) for name, c in colours.items()]
-        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": len(handles)}
+        above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns or len(handles)}
         axes.legend(handles=handles, **({"loc": "best"} if inside else above))

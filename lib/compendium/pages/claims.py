@@ -88,6 +88,35 @@ def answer(name: str, tests: Mapping[str, Mapping], levels: Mapping = {}) -> str
     return f"{name}{': ' if name else ''}**{word}**; {against}; n = {number}"
 
 
+def further(numbers: Mapping) -> list[str]:
+    """Say what else a figure measured of its claims: onsets, deletions, comparisons, sentences.
+
+    Args:
+        numbers: the figure's JSON. Read are "onsets" (head -> words), "deletion" (object -> control
+            -> test, in points of 100 of the policy), "deletion, points of the policy" (object ->
+            a row of mean, low and high for each age), "beside" (name -> test, or control -> test)
+            and "in words" (name -> a sentence).
+    """
+    onsets = numbers.get("onsets", {}).items()
+    lines = [f"onset, {head}: {words}" for head, words in onsets]
+    deleted = [
+        f"{thing} {test['mean']:.1f}, {control} {test['control']:.1f} (difference "
+        f"{interval_of(test)}: {outcome(test)}; n = {test['episodes']})"
+        for thing, tests in numbers.get("deletion", {}).items()
+        for control, test in tests.items()
+    ]
+    if deleted:
+        lines.append(f"deleted, moves the policy by points of 100: {'; '.join(deleted)}")
+    ages = numbers.get("deletion, points of the policy", {}).items()
+    by_age = [f"{thing} {', '.join(f'{row[0]:.1f}' for row in rows)}" for thing, rows in ages]
+    if by_age:
+        lines.append(f"the same by age, from untrained to strong: {'; '.join(by_age)}")
+    for name, tests in numbers.get("beside", {}).items():
+        tests = {"control": tests} if "difference" in tests else tests
+        lines.append(f"beside it, {answer(name, tests)}")
+    return lines + [f"{name}: {words}" for name, words in numbers.get("in words", {}).items()]
+
+
 def interval_of(test: Mapping) -> str:
     """Return "low to high" of a test, or that one episode has no interval."""
     if test["low"] is None:

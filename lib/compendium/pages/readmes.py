@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from atarilens.paths import AGENTS, BENCHMARKS, BUILD, FIGURES, NOTEBOOKS, ROOT, whole_file
 from compendium.figures.params import list_figures, notebook_of
-from compendium.pages.claims import answers, corrected, counted
+from compendium.pages.claims import answers, corrected, counted, further
 
 README = ROOT / "README.md"
 CLAIMS = NOTEBOOKS / "claims.yml"
@@ -162,14 +162,16 @@ def figure_row(figure: str, seconds: Mapping, about: str = "", levels: Mapping =
     links = [f"[picture]({figure}.png)", f"[numbers]({figure}.json)"] if numbers else ["not drawn"]
     links.append(f"[params](../notebooks/params/{figure}.yml)")
     cells = [thumbnail(figure, "", 240), f"`{figure}`<br>{'<br>'.join(links)}", minutes]
-    return f"| {' | '.join([*cells, '<br>'.join(answers(numbers, about, levels)) or '–'])} |"
+    lines = answers(numbers, about, levels) + further(numbers)
+    return f"| {' | '.join([*cells, '<br>'.join(lines) or '–'])} |"
 
 
 def figures_page() -> str:
     """Return the page about every figure: notebook, parameters, numbers, minutes, answer."""
     record = stored_minutes()
     claims = yaml.safe_load(CLAIMS.read_text()) if CLAIMS.is_file() else {}
-    notebooks = sorted({notebook_of(figure) for figure in list_figures()})
+    drawing = {notebook_of(figure) for figure in list_figures()}
+    notebooks = sorted(drawing | {NOTEBOOKS / f"{name}.ipynb" for name in claims})
     abouts = {
         notebook: "|".join(c["about"] for c in claims.get(notebook.stem, ()) if "about" in c)
         for notebook in notebooks
@@ -192,11 +194,14 @@ def figures_page() -> str:
         for claim in claims.get(notebook.stem, ()):
             parts.append(f"*The paper* ({claim['place']}): {claim['paper']}")
             parts.append(f"*Measured here*: {claim['measured']}")
+            if "missing" in claim:
+                parts.append(f"*Not measured*: {claim['missing']}")
         rows = [
             figure_row(figure, record["seconds"], abouts[notebook], levels)
             for figure in figures_of(notebook)
         ]
-        parts.append("\n".join(["| | figure | minutes | answer |", "|---|---|---|---|", *rows]))
+        if rows:
+            parts.append("\n".join(["| | figure | minutes | answer |", "|---|---|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -21,6 +21,8 @@ ALIENS_TOP, ALIEN_HEIGHT, ALIEN_WIDTH, ALIEN_ROW, ALIEN_COLUMN = 31, 10, 8, 18, 
 SHIELD_TOP, SHIELD_SPACING = 157, 32  # px
 SHIP_CLOCK, SHIP_BLINK = 128, 8  # frames: of an explosion, and of a flash of the new ship
 GROUND = 195  # px, first row below the play field
+MYSTERY_SHIP_TOP, MYSTERY_SHIP_BOTTOM, MYSTERY_SHIP_WIDTH = 12, 20, 7  # px
+NO_MYSTERY_SHIP = 180  # mystery_ship_x while there is none
 LASER_LOWEST = 95  # laser_y; larger values mean that there is no shot in the air
 
 
@@ -77,6 +79,40 @@ def boxes(ram: np.ndarray) -> dict[str, list[Box]]:
         "bombs": [(y - 3, y + 9, x, x + 1) for y, x in bombs],
     }
     return {kind: cut(places, 0, GROUND) for kind, places in found.items()}
+
+
+def mystery_ship(ram: np.ndarray, t: int, end: int) -> np.ndarray:
+    """Return the box of the mystery ship at step t: `[1, 4]`, or `[0, 4]` while there is none.
+
+    It is no object of `boxes`: it flies above the part of the screen that the networks read.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        t: the step.
+        end: not read.
+    """
+    if ram[t, 30] == NO_MYSTERY_SHIP:
+        return np.zeros((0, 4))
+    left = float(ram[t, 30]) - 1
+    box = (MYSTERY_SHIP_TOP, MYSTERY_SHIP_BOTTOM, left, left + MYSTERY_SHIP_WIDTH)
+    return np.array(cut([box], 0, GROUND), np.float64).reshape(-1, 4)
+
+
+def mystery_ships(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) -> Occurrences:
+    """Find the passages of the mystery ship, from its first to its last decision on the screen.
+
+    A passage at whose last decision 200 points follow was ended by a hit.
+
+    Args:
+        ram: `[T, 128]` uint8.
+        rewards: not read.
+        episode: `[T]` int.
+    """
+    flies = np.concatenate([[False], ram[:, 30] != NO_MYSTERY_SHIP, [False]])
+    new = np.concatenate([[True], np.diff(episode) != 0, [True]])
+    start = np.flatnonzero(flies[1:] & (~flies[:-1] | new))
+    end = np.flatnonzero(flies[:-1] & (~flies[1:] | new)) - 1
+    return Occurrences(start, end)
 
 
 def shots_fired(ram: np.ndarray, rewards: np.ndarray, episode: np.ndarray) -> np.ndarray:
@@ -304,6 +340,7 @@ SPACE_INVADERS = Game(
         "aliens_y": ((16,), "top of the block of aliens, 2 px each, from px 31"),
         "aliens": (tuple(range(18, 24)), "rows, bottom first; bit j: column j from the left"),
         "aliens_x": ((26,), "left edge of alien column 0, px + 1"),
+        "mystery_ship_x": ((30,), "left edge, px + 1; 180: there is none"),
         "shields_x": ((27,), "left edge of the first shield, px + 1"),
         "ship_x": ((28,), "left edge of the ship, px + 1"),
         "ship_state": ((42,), "1: it is new and blinks; 4: it explodes; 0, 8: neither"),
@@ -318,6 +355,12 @@ SPACE_INVADERS = Game(
     player="ship",
     events={
         "shot": Event("ship fires", at_once(shots_fired)),
+        "mystery_ship": Event(
+            "mystery ship crosses the top of the screen",
+            mystery_ships,
+            mystery_ship,
+            lambda ram, t, end, last: np.zeros((0, 4)),
+        ),
         "aimed_shot": Event(
             "shot at an alien that moved before the impact",
             lambda ram, rewards, episode: Occurrences(*aimed_shots(ram, rewards, episode)),
