@@ -74,12 +74,16 @@ def test_a_course_stays_above_another_only_if_it_is_above_in_every_part():
     lasting, peak = low + 2, low + 0
     peak[:, 3:5] += 50  # lags -3 and -2: its mean is high, but it does not last
     found = stays_above(lasting, low, lags, (-6, -1))
-    assert list(found) == ["steps -6 to -5", "steps -4 to -3", "steps -2 to -1"]
+    assert list(found) == [
+        "part 1, steps -6 to -5",
+        "part 2, steps -4 to -3",
+        "part 3, steps -2 to -1",
+    ]
     assert joint_outcome(found) == "holds"
-    assert found["steps -4 to -3"]["difference"] == pytest.approx(2)
+    assert found["part 2, steps -4 to -3"]["difference"] == pytest.approx(2)
     broken = stays_above(peak, low, lags, (-6, -1))
     assert [each["outcome"] for each in broken.values()] == ["absent", "holds", "holds"]
-    assert broken["steps -4 to -3"]["difference"] == pytest.approx(25)
+    assert broken["part 2, steps -4 to -3"]["difference"] == pytest.approx(25)
     gaps = lasting.copy()
     gaps[0], gaps[1, :2] = np.nan, np.nan
     assert [each["episodes"] for each in stays_above(gaps, low, lags, (-6, -1)).values()] == [

@@ -49,16 +49,24 @@ def test_the_page_lists_onsets_deletions_and_what_stands_beside_a_claim():
             "deletion": {"before, ball": {"same-size patch elsewhere": patch}},
             "deletion, points of the policy": {"ball": [[0.0, 0, 0], [42.77, 35, 50]]},
             "beside": {"itself": test(2, 1, 3), "overlap": {"untrained": test(-2, -3, -1)}},
+            "scores: mean, low, high": {
+                "a, true hints": [2, 1, 3],
+                "a, no hints": [-2, -3, -1],
+                "a, no": [0, 0, 0],
+            },
+            "likeness": "ratio 1.00 (0.98 to 1.02), equivalent",
             "in words": {"aims at it": "it cannot"},
         }
     )
     assert lines == [
         "onset, critic: abrupt rise after step -9",
-        "deleted, moves the policy by points of 100: before, ball 28.3, same-size patch elsewhere "
-        "14.5 (difference 9.75 to 17.90: holds; n = 4)",
+        "deleted, it moves the policy by points of 100 (in brackets a same-size patch elsewhere, "
+        "and the difference's interval): before, ball 28.3 (14.5; 9.75 to 17.90, holds, n = 4)",
         "the same by age, from untrained to strong: ball 0.0, 42.8",
         "beside it, itself: **holds**; control 2.00 (1.00 to 3.00); n = 4",
         "beside it, overlap: **reversed**; untrained -2.00 (-3.00 to -1.00); n = 4",
+        "score, a agent: true hints 2.0 (1.0 to 3.0); no hints -2.0 (-3.0 to -1.0)",
+        "scores, overfit under true hints to control: ratio 1.00 (0.98 to 1.02), equivalent",
         "aims at it: it cannot",
     ]
     assert claims.further({"claims": {"a": test(2, 1, 3)}}) == []

@@ -106,12 +106,14 @@ def stays_above(
     lags, (first, last) = np.asarray(lags), span
     inside = lags[(lags >= first) & (lags <= last)]
     found = {}
-    for part in np.array_split(inside, parts):
+    for number, part in enumerate(np.array_split(inside, parts), 1):
         if not part.size:
             raise ValueError(f"{len(inside)} lags from {first} to {last} make no {parts} parts")
         window = np.isin(lags, part)
         means = [_row_means(table[:, window]) for table in (courses, others)]
-        found[f"steps {part[0]:+d} to {part[-1]:+d}"] = contrast(*means, margin=margin)
+        found[f"part {number}, steps {part[0]:+d} to {part[-1]:+d}"] = contrast(
+            *means, margin=margin
+        )
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from atarilens.measures import Corrected, holm, joint_p_value, p_value_of_interval
 
+HINTS = ("true hints", "random hints", "no hints")  # conditions whose scores the page lists
 LEVEL = 0.05  # of one false verdict among all claims
 
 
@@ -94,19 +95,23 @@ def further(numbers: Mapping) -> list[str]:
     Args:
         numbers: the figure's JSON. Read are "onsets" (head -> words), "deletion" (object -> control
             -> test, in points of 100 of the policy), "deletion, points of the policy" (object ->
-            a row of mean, low and high for each age), "beside" (name -> test, or control -> test)
-            and "in words" (name -> a sentence).
+            a row of mean, low and high for each age), "beside" (name -> test, or control -> test),
+            "scores: mean, low, high" ("agent, condition" -> three numbers), "likeness" (words
+            about the scores of two agents) and "in words" (name -> a sentence).
     """
     onsets = numbers.get("onsets", {}).items()
     lines = [f"onset, {head}: {words}" for head, words in onsets]
     deleted = [
-        f"{thing} {test['mean']:.1f}, {control} {test['control']:.1f} (difference "
-        f"{interval_of(test)}: {outcome(test)}; n = {test['episodes']})"
+        f"{thing} {test['mean']:.1f} ({test['control']:.1f}; {interval_of(test)}, {outcome(test)}, "
+        f"n = {test['episodes']})"
         for thing, tests in numbers.get("deletion", {}).items()
-        for control, test in tests.items()
+        for test in tests.values()
     ]
     if deleted:
-        lines.append(f"deleted, moves the policy by points of 100: {'; '.join(deleted)}")
+        what = "in brackets a same-size patch elsewhere, and the difference's interval"
+        lines.append(
+            f"deleted, it moves the policy by points of 100 ({what}): {'; '.join(deleted)}"
+        )
     ages = numbers.get("deletion, points of the policy", {}).items()
     by_age = [f"{thing} {', '.join(f'{row[0]:.1f}' for row in rows)}" for thing, rows in ages]
     if by_age:
@@ -114,6 +119,15 @@ def further(numbers: Mapping) -> list[str]:
     for name, tests in numbers.get("beside", {}).items():
         tests = {"control": tests} if "difference" in tests else tests
         lines.append(f"beside it, {answer(name, tests)}")
+    scores: dict[str, list[str]] = {}
+    for name, (mean, low, high) in numbers.get("scores: mean, low, high", {}).items():
+        agent, _, condition = name.partition(", ")
+        if condition not in HINTS:
+            continue
+        scores.setdefault(agent, []).append(f"{condition} {mean:.1f} ({low:.1f} to {high:.1f})")
+    lines += [f"score, {agent} agent: {'; '.join(rows)}" for agent, rows in scores.items()]
+    if "likeness" in numbers:
+        lines.append(f"scores, overfit under true hints to control: {numbers['likeness']}")
     return lines + [f"{name}: {words}" for name, words in numbers.get("in words", {}).items()]
 
 
