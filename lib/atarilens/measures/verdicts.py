@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
+from atarilens.measures.attention import episode_means
 from atarilens.measures.intervals import mean_interval
 
 FEWEST = 3  # episodes that a claim needs: an interval over one or two of them says nothing
@@ -109,20 +110,12 @@ def stays_above(
     for number, part in enumerate(np.array_split(inside, parts), 1):
         if not part.size:
             raise ValueError(f"{len(inside)} lags from {first} to {last} make no {parts} parts")
-        window = np.isin(lags, part)
-        means = [_row_means(table[:, window]) for table in (courses, others)]
+        window, rows = np.isin(lags, part), np.arange(len(courses)).repeat(part.size)
+        means = [episode_means(table[:, window].ravel(), rows) for table in (courses, others)]
         found[f"part {number}, steps {part[0]:+d} to {part[-1]:+d}"] = contrast(
             *means, margin=margin
         )
     return found
-
-
-def _row_means(table: np.ndarray) -> np.ndarray:
-    """Return the mean of each row of `[E, n]`, NaN left out: `[E]`, NaN if a row has none."""
-    there = np.isfinite(table)
-    count = there.sum(1)
-    total = np.where(there, table, 0).sum(1)
-    return np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0)
 
 
 def against_controls(

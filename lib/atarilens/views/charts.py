@@ -216,14 +216,7 @@ def draw_strips(
 def name_lines(
     axes: Axes, colours: Mapping[str, str], *, inside: bool = False, columns: int = 0
 ) -> None:
-    """Put a legend of named colours above an axes, or where it hides least inside of it.
-
-    Args:
-        axes: whose lines are named.
-        colours: name -> colour.
-        inside: put it inside of the axes.
-        columns: of a legend above; 0 puts all names into one row.
-    """
+    """Put a legend of named colours above an axes, in one row or so many columns, or inside."""
     with house_style():
         handles = [Line2D([], [], color=c, lw=3, label=name) for name, c in colours.items()]
         above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns or len(handles)}
