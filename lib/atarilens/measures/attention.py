@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -92,24 +93,20 @@ def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
 
     Both are `[K, H, W]` float64 in [0, 1] for K objects.
     """
-    edges = [np.arange(size) for size in shape]
     covers, distances = [], []
     for object_boxes in boxes.values():
         cover, distance = np.zeros(shape), np.full(shape, np.inf)
-        for top, bottom, left, right in object_boxes:
-            overlaps = [
-                np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, 1)
-                for pixel, low, high in zip(edges, (top, left), (bottom, right), strict=True)
-            ]
-            overlap = np.outer(*overlaps)
-            if not overlap.any():
+        axes = [
+            _along(object_boxes[:, 2 * k : 2 * k + 2], size, radius) for k, size in enumerate(shape)
+        ]
+        for rows, columns in zip(*axes, strict=True):
+            if not (rows.overlap.any() and columns.overlap.any()):
                 continue
-            cover = np.minimum(cover + overlap, 1)
-            gaps = [
-                np.maximum(np.maximum(low - (pixel + 0.5), pixel + 0.5 - high), 0)
-                for pixel, low, high in zip(edges, (top, left), (bottom, right), strict=True)
-            ]
-            distance = np.minimum(distance, np.hypot(gaps[0][:, None], gaps[1][None]))
+            near = rows.near, columns.near  # no other pixel can belong to this box
+            overlap = np.outer(rows.overlap[rows.near], columns.overlap[columns.near])
+            cover[near] = np.minimum(cover[near] + overlap, 1)
+            gaps = rows.gap[rows.near, None], columns.gap[None, columns.near]
+            distance[near] = np.minimum(distance[near], np.hypot(*gaps))
         covers.append(cover)
         distances.append(distance)
     if not covers:
@@ -117,6 +114,31 @@ def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
     distances = np.stack(distances)
     nearest = (distances == distances.min(0)) & (distances <= radius)
     return np.stack(covers), nearest / np.maximum(nearest.sum(0), 1)
+
+
+class _Span(NamedTuple):
+    """What one box is along one axis of an observation of n pixels."""
+
+    overlap: np.ndarray  # [n], share of each pixel that the box covers
+    gap: np.ndarray  # [n], px from each pixel's centre to the box, 0 inside
+    near: slice  # the pixels within the radius
+
+
+def _along(ends: np.ndarray, size: int, radius: float) -> list[_Span]:
+    """Return the spans of boxes along one axis.
+
+    Args:
+        ends: `[n, 2]`, first and last edge of each box.
+        size: px of the axis.
+        radius: see `attention_by_object`.
+    """
+    pixel, (low, high) = np.arange(size), ends.T[..., None]
+    overlaps = np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, 1)
+    gaps = np.maximum(np.maximum(low - (pixel + 0.5), pixel + 0.5 - high), 0)
+    within = (gaps <= radius) | (overlaps > 0)
+    first, last = within.argmax(1), size - within[:, ::-1].argmax(1)
+    spans = zip(overlaps, gaps, map(slice, first, last), strict=True)
+    return [_Span(*span) for span in spans]
 
 
 def explained_share(maps: np.ndarray, pattern: np.ndarray) -> np.ndarray:

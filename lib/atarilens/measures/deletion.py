@@ -73,13 +73,11 @@ def _pixels(box: Sequence[float], shape: Sequence[int]) -> tuple[slice, slice]:
 
 def _colour_around(screen: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
     """Return the commonest colour in the ring around a box; the screen's, if there is no ring."""
-    ring = np.zeros(screen.shape[:2], bool)
-    ring[
-        max(rows.start - RING, 0) : rows.stop + RING,
-        max(columns.start - RING, 0) : columns.stop + RING,
-    ] = True
-    ring[rows, columns] = False
-    colours = screen[ring] if ring.any() else screen.reshape(-1, *screen.shape[2:])
+    top, left = max(rows.start - RING, 0), max(columns.start - RING, 0)
+    around = screen[top : rows.stop + RING, left : columns.stop + RING]
+    ring = np.ones(around.shape[:2], bool)
+    ring[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = False
+    colours = around[ring] if ring.any() else screen.reshape(-1, *screen.shape[2:])
     kinds, counts = np.unique(colours, axis=0, return_counts=True)
     return kinds[counts.argmax()]
 
@@ -287,8 +285,10 @@ def object_deletions(
             grown = _checked(moment.get(name, ())) + margin * np.array([-1, 1, -1, 1])
             inside = np.clip(grown, low, high)
             inside = inside[(inside[:, 0] < inside[:, 1]) & (inside[:, 2] < inside[:, 3])]
+            if not 0 < len(inside) <= most:
+                continue
             empty = painted_over(frame, inside)
-            if not 0 < len(inside) <= most or np.array_equal(empty, frame):
+            if np.array_equal(empty, frame):
                 continue
             everything = np.concatenate([_checked(kind) for kind in moment.values()])
             try:
@@ -299,11 +299,14 @@ def object_deletions(
             gone.append(preprocess(empty))
             copied.append(preprocess(pasted(frame, inside, places, empty)))
         if moments:
-            inputs = observations[moments], None if memory is None else memory[moments]
-            effects = (
-                deletion_effect(network, inputs[0], np.stack(painted), inputs[1])
-                for painted in (gone, copied)
-            )
+            entering = None if memory is None else memory[moments]
+            shown, entering, _ = as_batch(network, observations[moments], entering)
+            before = network_outputs(network, shown, entering)
+            effects = []
+            for changed in (gone, copied):
+                changed, _, _ = as_batch(network, np.stack(changed), entering)
+                after = network_outputs(network, changed, entering)
+                effects.append(effects_of(before[0], after[0], before[1], after[1]))
             found[name] = Deletion(np.array(moments), *effects)
     return found
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from atarilens.agents import Agent
+from atarilens.agents.preprocessing import Preprocessing
 from atarilens.play.trajectories import Trajectory
 from atarilens.saliency.calling import has_parts
 
@@ -75,7 +76,9 @@ def run_network(streams: Sequence[Stream]) -> tuple[np.ndarray, np.ndarray | Non
     return action_logits.numpy(), None if value is None else value.numpy()
 
 
-def seen_by(trajectory: Trajectory, agent: Agent) -> Trajectory:
+def seen_by(
+    trajectory: Trajectory, agent: Agent, *, read_as: Preprocessing | None = None
+) -> Trajectory:
     """Return the trajectory as another agent's network sees it, with a memory of its own.
 
     Screens, actions and rewards stay the player's; observations, memory, logits and values are the
@@ -85,6 +88,8 @@ def seen_by(trajectory: Trajectory, agent: Agent) -> Trajectory:
     Args:
         trajectory: must begin with the first screen of an episode.
         agent: whose network runs; it decides nothing.
+        read_as: the preprocessing that made the trajectory's observations of its very screens, if
+            that is known: an agent that has the same one does not read the screens again.
 
     Raises:
         ValueError: if the agent plays another game.
@@ -93,7 +98,8 @@ def seen_by(trajectory: Trajectory, agent: Agent) -> Trajectory:
         raise ValueError(
             f"agent {agent.name!r} plays {agent.game}, the trajectory {trajectory.settings.game}"
         )
-    arrays = read_episodes(agent, trajectory.frames, trajectory.episode, trajectory.observations)
+    known, alike = trajectory.observations, agent.preprocessing == read_as
+    arrays = read_episodes(agent, trajectory.frames, trajectory.episode, known, alike=alike)
     origin = trajectory.origin
     if agent.name != origin["agent"]:
         origin = origin | {"watched_by": agent.name}
@@ -101,7 +107,12 @@ def seen_by(trajectory: Trajectory, agent: Agent) -> Trajectory:
 
 
 def read_episodes(
-    agent: Agent, frames: np.ndarray, episode: np.ndarray, others: np.ndarray | None = None
+    agent: Agent,
+    frames: np.ndarray,
+    episode: np.ndarray,
+    others: np.ndarray | None = None,
+    *,
+    alike: bool = False,
 ) -> dict[str, np.ndarray | None]:
     """Run an agent over whole episodes side by side.
 
@@ -114,12 +125,13 @@ def read_episodes(
         episode: `[T]` int.
         others: observations `[T, C, H, W]` of another agent; returned as they are if this agent's
             are equal.
+        alike: they are known to be equal.
 
     Returns:
         The `observations`, `memory`, `action_logits` and `values` of a `Trajectory`.
     """
     lanes = sorted((np.flatnonzero(episode == e) for e in np.unique(episode)), key=len)[::-1]
-    observations = _observations(agent, frames, lanes, others)
+    observations = others if alike else _observations(agent, frames, lanes, others)
     network, inputs = agent.network, torch.from_numpy(observations)
     split = has_parts(network)  # layers without a memory can run apart
     outputs = {"memory": np.empty((len(frames), *network.memory_shape), np.float32)}

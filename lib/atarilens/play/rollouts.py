@@ -322,7 +322,8 @@ def open_games(
     player = load_agent(agent, game=game)
     control = untrained_control(player)
     trajectory = games_of(player, recording, seed=seed, max_steps=max_steps)
-    return player, control, trajectory, seen_by(trajectory, control)
+    seen = seen_by(trajectory, control, read_as=player.preprocessing)
+    return player, control, trajectory, seen
 
 
 def _recorded_expert(actions: np.ndarray) -> Callable[[np.ndarray, bool], int]:

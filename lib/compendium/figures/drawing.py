@@ -51,6 +51,9 @@ def execute(notebook: Path, into: Path, parameters: dict, environment: dict | No
         MissingDataError: if a cell asks for data that is known, but not here.
         ValueError: if a cell fails; says which, and where to read the rest.
     """
+    # At its import, jsonschema builds a grammar of IRIs with this package, if there is one: three
+    # quarters of the time that papermill takes to load. No notebook's format asks for it.
+    sys.modules.setdefault("rfc3987_syntax", None)
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill import PapermillExecutionError, execute_notebook
 
