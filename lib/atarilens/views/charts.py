@@ -146,7 +146,7 @@ def draw_ages(axes: Axes, curves: Mapping[str, np.ndarray], labels: Sequence[str
         for shift, (name, curve) in enumerate(curves.items()):
             x = np.arange(len(curve)) + 0.06 * shift
             reach = np.abs(curve[:, 1:].T - curve[:, 0])
-            style = {"color": role_colour(name), "marker": "os^"[shift % 3], "lw": 2.2}
+            style = {"color": role_colour(name), "marker": "os^Dv"[shift % 5], "lw": 2.2}
             axes.errorbar(x, curve[:, 0], yerr=reach, label=name, capsize=2.5, **style)
         axes.axhline(0, color=INK, lw=1)
         axes.set_xticks(range(len(labels)), labels)

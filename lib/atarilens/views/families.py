@@ -21,12 +21,19 @@ ALGORITHMS = {  # apart for colour-blind readers; a family has neighbouring hues
 }
 MARKERS = {"ppo": "o", "a2c": "p", "dqn": "s", "qr-dqn": "D", "ga": "^", "es": "v"}
 NEWCOMER = "#c2185b"
+MOST_NUMBERED = 11  # agents of a matrix whose numbers can be read in half the width of a page
 
 
 def algorithm_colour(name: str) -> str:
     """Return the colour of an algorithm, or of an agent named `<algorithm>-<game>-<run>`."""
     found = [known for known in ALGORITHMS if name == known or name.startswith(f"{known}-")]
     return ALGORITHMS[max(found, key=len)] if found else NEWCOMER
+
+
+def mark_of(name: str) -> str:
+    """Return the mark of an algorithm, or of an agent named `<algorithm>-<game>-<run>`."""
+    found = [known for known in MARKERS if name == known or name.startswith(f"{known}-")]
+    return MARKERS[max(found, key=len)] if found else "X" if name.startswith("untrained") else "*"
 
 
 def draw_accuracies(axes: Axes, rows: Mapping[str, tuple[Sequence[float], float]]) -> None:
@@ -81,7 +88,7 @@ def draw_falls(
         for k, (name, curve) in enumerate(curves.items()):
             share, low, high = np.array(curve, float).T
             x = np.arange(len(levels)) + (k - (len(curves) - 1) / 2) * width
-            colour, marker = algorithm_colour(name), MARKERS.get(name.split("-")[0], "*")
+            colour, marker = algorithm_colour(name), mark_of(name)
             style = {"color": colour, "alpha": 0.3 if name in faint else 1.0}
             axes.vlines(x, low, high, lw=0.8, **style)
             axes.plot(x, share, marker=marker, ms=4, lw=1.4, **style)
@@ -113,13 +120,13 @@ def draw_attention(
     """
     with house_style():
         objects = list(dict.fromkeys(name for row in means.values() for name in row))
-        width = 0.8 / max(len(means), 1)
+        width, size = 0.8 / max(len(means), 1), min(5, max(3, 50 / max(len(means), 1)))
         for k, (name, row) in enumerate(means.items()):
-            colour, marker = algorithm_colour(name), MARKERS.get(name.split("-")[0], "X")
+            colour, marker = algorithm_colour(name), mark_of(name)
             for thing, (mean, low, high) in row.items():
                 x = objects.index(thing) + (k - (len(means) - 1) / 2) * width
                 axes.plot([x, x], [low, high], color=colour, lw=1.4)
-                axes.plot(x, mean, marker, color=colour, ms=5)
+                axes.plot(x, mean, marker, color=colour, ms=size)
         axes.axhline(0, color=CHANCE, lw=1, ls="--")
         for place in range(1, len(objects)):
             axes.axvline(place - 0.5, color="0.9", lw=0.8)
@@ -170,6 +177,8 @@ def draw_points(
 def draw_matrix(axes: Axes, table: np.ndarray, names: Sequence[str], *, low: float = 0.0) -> None:
     """Draw how alike pairs of agents are: a square for each pair, its number in it.
 
+    Numbers that would be too small to read give way to a scale of the colours.
+
     Args:
         axes: where to draw.
         table: `[R, R]`, at most 1.
@@ -177,13 +186,17 @@ def draw_matrix(axes: Axes, table: np.ndarray, names: Sequence[str], *, low: flo
         low: value drawn white.
     """
     with house_style():
-        axes.imshow(table, cmap="Blues", vmin=low, vmax=1.15, aspect="auto")
-        for i, row in enumerate(table):
+        crowded = len(names) > MOST_NUMBERED
+        squares = axes.imshow(table, cmap="Blues", vmin=low, vmax=1.15, aspect="auto")
+        for i, row in enumerate(() if crowded else table):
             for j, value in enumerate(row):
                 if np.isfinite(value):
                     colour = "white" if value > 0.75 else INK
                     axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, size=7)
-        axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
+        if crowded:
+            axes.figure.colorbar(squares, ax=axes, fraction=0.06, boundaries=np.linspace(low, 1))
+        turned = {"rotation": 90, "va": "center"} if crowded else {"rotation": 35}
+        axes.set_xticks(range(len(names)), names, ha="right", rotation_mode="anchor", **turned)
         axes.set_yticks(range(len(names)), names)
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             label.set_color(algorithm_colour(label.get_text()))

@@ -86,8 +86,7 @@ def draw_learning(
         for name, level in levels.items():
             axes.axhline(level, color=CHANCE, lw=1, ls=":")
             place = {"xycoords": ("axes fraction", "data"), "fontsize": 7.5, "color": CHANCE}
-            below = "top" if name == "random" else "bottom"
-            axes.annotate(name, (0.99, level), ha="right", va=below, **place)
+            axes.annotate(name, (1.01, level), ha="left", va="center", **place)
         if not ends:
             style = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": "0.5"}
             axes.text(0.5, 0.5, "not trained", **style)
