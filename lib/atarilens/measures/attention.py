@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -99,14 +98,12 @@ def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
         axes = [
             _along(object_boxes[:, 2 * k : 2 * k + 2], size, radius) for k, size in enumerate(shape)
         ]
-        for rows, columns in zip(*axes, strict=True):
-            if not (rows.overlap.any() and columns.overlap.any()):
-                continue
-            near = rows.near, columns.near  # no other pixel can belong to this box
-            overlap = np.outer(rows.overlap[rows.near], columns.overlap[columns.near])
-            cover[near] = np.minimum(cover[near] + overlap, 1)
-            gaps = rows.gap[rows.near, None], columns.gap[None, columns.near]
-            distance[near] = np.minimum(distance[near], np.hypot(*gaps))
+        for (rows, row_gaps, high), (columns, column_gaps, wide) in zip(*axes, strict=True):
+            if rows.any() and columns.any():
+                near = high, wide  # no other pixel can belong to this box
+                cover[near] = np.minimum(cover[near] + np.outer(rows[high], columns[wide]), 1)
+                gap = np.hypot(row_gaps[high, None], column_gaps[None, wide])
+                distance[near] = np.minimum(distance[near], gap)
         covers.append(cover)
         distances.append(distance)
     if not covers:
@@ -116,29 +113,24 @@ def _regions(boxes: dict, shape, radius) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(covers), nearest / np.maximum(nearest.sum(0), 1)
 
 
-class _Span(NamedTuple):
-    """What one box is along one axis of an observation of n pixels."""
-
-    overlap: np.ndarray  # [n], share of each pixel that the box covers
-    gap: np.ndarray  # [n], px from each pixel's centre to the box, 0 inside
-    near: slice  # the pixels within the radius
-
-
-def _along(ends: np.ndarray, size: int, radius: float) -> list[_Span]:
-    """Return the spans of boxes along one axis.
+def _along(ends: np.ndarray, size: int, radius: float) -> list[tuple]:
+    """Say what boxes are along one axis.
 
     Args:
         ends: `[n, 2]`, first and last edge of each box.
         size: px of the axis.
         radius: see `attention_by_object`.
+
+    Returns:
+        For each box the share of each pixel that it covers `[size]`, the px from each pixel's
+        centre to it `[size]`, and the slice of the pixels within the radius.
     """
     pixel, (low, high) = np.arange(size), ends.T[..., None]
-    overlaps = np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, 1)
+    covered = np.clip(np.minimum(pixel + 1, high) - np.maximum(pixel, low), 0, 1)
     gaps = np.maximum(np.maximum(low - (pixel + 0.5), pixel + 0.5 - high), 0)
-    within = (gaps <= radius) | (overlaps > 0)
-    first, last = within.argmax(1), size - within[:, ::-1].argmax(1)
-    spans = zip(overlaps, gaps, map(slice, first, last), strict=True)
-    return [_Span(*span) for span in spans]
+    within = (gaps <= radius) | (covered > 0)
+    near = map(slice, within.argmax(1), size - within[:, ::-1].argmax(1))
+    return list(zip(covered, gaps, near, strict=True))
 
 
 def explained_share(maps: np.ndarray, pattern: np.ndarray) -> np.ndarray:
