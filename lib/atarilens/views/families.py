@@ -21,7 +21,7 @@ ALGORITHMS = {  # apart for colour-blind readers; a family has neighbouring hues
 }
 MARKERS = {"ppo": "o", "a2c": "p", "dqn": "s", "qr-dqn": "D", "ga": "^", "es": "v"}
 NEWCOMER = "#c2185b"
-MOST_NUMBERED = 11  # agents of a matrix whose numbers can be read in half the width of a page
+MOST_NUMBERED = 11  # agents of a chart half a page wide whose numbers and intervals can be read
 
 
 def algorithm_colour(name: str) -> str:
@@ -90,7 +90,8 @@ def draw_falls(
             x = np.arange(len(levels)) + (k - (len(curves) - 1) / 2) * width
             colour, marker = algorithm_colour(name), mark_of(name)
             style = {"color": colour, "alpha": 0.3 if name in faint else 1.0}
-            axes.vlines(x, low, high, lw=0.8, **style)
+            pale = {"alpha": 0.25 * style["alpha"]} if len(curves) > MOST_NUMBERED else {}
+            axes.vlines(x, low, high, lw=0.8, **(style | pale))
             axes.plot(x, share, marker=marker, ms=4, lw=1.4, **style)
         axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
         axes.set(ylim=(-0.6, 1.6), ylabel=label, xlim=(-0.5, len(levels) - 0.5))
@@ -194,7 +195,8 @@ def draw_matrix(axes: Axes, table: np.ndarray, names: Sequence[str], *, low: flo
                     colour = "white" if value > 0.75 else INK
                     axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, size=7)
         if crowded:
-            axes.figure.colorbar(squares, ax=axes, fraction=0.06, boundaries=np.linspace(low, 1))
+            scale = {"boundaries": np.linspace(low, 1, 51), "ticks": np.linspace(low, 1, 5)}
+            axes.figure.colorbar(squares, ax=axes, fraction=0.06, format="%.2f", **scale)
         turned = {"rotation": 90, "va": "center"} if crowded else {"rotation": 35}
         axes.set_xticks(range(len(names)), names, ha="right", rotation_mode="anchor", **turned)
         axes.set_yticks(range(len(names)), names)
