@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -124,13 +126,15 @@ def initial_network(
 
     Args:
         architecture: name of a network in `agents.registry` that reads "area84-stack4".
-        environment: of the random play.
+        environment: of the random play, which has no sticky actions: runs that differ in stickiness
+            alone start from the same network.
         seed: of the parameters and of the random play.
         **arguments: of the network, where other than its defaults.
     """
     actions = len(action_meanings(environment.game, environment.full_action_space))
     network = initialise(build_network(architecture, actions, **arguments), seed)
-    emulators = Emulators(environment, CALIBRATION[0], (seed, 0), "area84-stack4")
+    plain = replace(environment, repeat_action_probability=0.0)
+    emulators = Emulators(plain, CALIBRATION[0], (seed, 0), "area84-stack4")
     rng, kept = np.random.default_rng(seed), []
     for step in range(CALIBRATION[1]):
         emulators.step(rng.integers(actions, size=CALIBRATION[0]))
