@@ -1,8 +1,7 @@
 """A learner: what a run's folder keeps and moves on, by a gradient or by any other means."""
 
-from typing import Protocol
-
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import torch
