@@ -63,7 +63,7 @@ def test_the_page_lists_onsets_deletions_and_what_stands_beside_a_claim():
         "deleted, it moves the policy by points of 100 (in brackets a same-size patch elsewhere, "
         "and the difference's interval): before, ball 28.3 (14.5; 9.75 to 17.90, holds, n = 4)",
         "the same by age, from untrained to strong: ball 0.0, 42.8",
-        "beside it, itself: **holds**; control 2.00 (1.00 to 3.00); n = 4",
+        "beside it, **holds**; itself 2.00 (1.00 to 3.00); n = 4",
         "beside it, overlap: **reversed**; untrained -2.00 (-3.00 to -1.00); n = 4",
         "score, a agent: true hints 2.0 (1.0 to 3.0); no hints -2.0 (-3.0 to -1.0)",
         "scores, overfit under true hints to control: ratio 1.00 (0.98 to 1.02), equivalent",

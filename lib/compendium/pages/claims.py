@@ -117,7 +117,7 @@ def further(numbers: Mapping) -> list[str]:
     if by_age:
         lines.append(f"the same by age, from untrained to strong: {'; '.join(by_age)}")
     for name, tests in numbers.get("beside", {}).items():
-        tests = {"control": tests} if "difference" in tests else tests
+        name, tests = ("", {name: tests}) if "difference" in tests else (name, tests)
         lines.append(f"beside it, {answer(name, tests)}")
     scores: dict[str, list[str]] = {}
     for name, (mean, low, high) in numbers.get("scores: mean, low, high", {}).items():
