@@ -51,6 +51,7 @@ def test_the_page_lists_onsets_deletions_and_what_stands_beside_a_claim():
             "beside": {"itself": test(2, 1, 3), "overlap": {"untrained": test(-2, -3, -1)}},
             "scores: mean, low, high": {
                 "a, true hints": [2, 1, 3],
+                "a, true hints, sticky": [1, 0, 2],
                 "a, no hints": [-2, -3, -1],
                 "a, no": [0, 0, 0],
             },
@@ -65,7 +66,8 @@ def test_the_page_lists_onsets_deletions_and_what_stands_beside_a_claim():
         "the same by age, from untrained to strong: ball 0.0, 42.8",
         "beside it, **holds**; itself 2.00 (1.00 to 3.00); n = 4",
         "beside it, overlap: **reversed**; untrained -2.00 (-3.00 to -1.00); n = 4",
-        "score, a agent: true hints 2.0 (1.0 to 3.0); no hints -2.0 (-3.0 to -1.0)",
+        "score, a agent: true hints 2.0 (1.0 to 3.0); true hints and sticky actions 1.0 "
+        "(0.0 to 2.0); no hints -2.0 (-3.0 to -1.0)",
         "scores, overfit under true hints to control: ratio 1.00 (0.98 to 1.02), equivalent",
         "aims at it: it cannot",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from atarilens.measures import Corrected, holm, joint_p_value, p_value_of_interval
 
 HINTS = ("true hints", "random hints", "no hints")  # conditions whose scores the page lists
+STICKY = ", sticky"  # ends the name of such a condition under sticky actions, as in the picture
 LEVEL = 0.05  # of one false verdict among all claims
 
 
@@ -122,9 +123,10 @@ def further(numbers: Mapping) -> list[str]:
     scores: dict[str, list[str]] = {}
     for name, (mean, low, high) in numbers.get("scores: mean, low, high", {}).items():
         agent, _, condition = name.partition(", ")
-        if condition not in HINTS:
+        if condition.removesuffix(STICKY) not in HINTS:
             continue
-        scores.setdefault(agent, []).append(f"{condition} {mean:.1f} ({low:.1f} to {high:.1f})")
+        words = condition.replace(STICKY, " and sticky actions")
+        scores.setdefault(agent, []).append(f"{words} {mean:.1f} ({low:.1f} to {high:.1f})")
     lines += [f"score, {agent} agent: {'; '.join(rows)}" for agent, rows in scores.items()]
     if "likeness" in numbers:
         lines.append(f"scores, overfit under true hints to control: {numbers['likeness']}")
