@@ -262,7 +262,7 @@ def zoo_training(game: str = "pong", turns: int = 4) -> dict[str, dict[str, floa
 
     Args:
         game: that is played.
-        turns: updates of each, two or more; of ours the fastest counts, of theirs the mean.
+        turns: updates of each, two or more, that the means are over.
 
     Returns:
         algorithm -> {"atarilens": rate, "stable-baselines3": rate}.
@@ -285,7 +285,8 @@ def zoo_training(game: str = "pong", turns: int = 4) -> dict[str, dict[str, floa
             clock = [lambda *_, times=times: times.append(time.perf_counter())]
             TRAINERS[type(settings)](game, folder, settings, callbacks=clock, progress=False)
         last = list(pairwise(times))[-turns + 1 :]  # without a Q-network's first steps
-        rates[name] = {"atarilens": steps / min(after - before for before, after in last)}
+        elapsed = sum(after - before for before, after in last)
+        rates[name] = {"atarilens": len(last) * steps / elapsed}
         if not evolved:
             model = counterpart(name, game, settings)
             model.learn(first + steps)
