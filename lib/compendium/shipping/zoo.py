@@ -1,7 +1,8 @@
 """The pocket zoo: a matrix of algorithms, games and runs as data; trains what is missing.
 
 Every run starts from the same untrained network for its game and number (`learner.
-initial_network`), reads the same preprocessing and has the minimal set of actions. Stop `make zoo`
+initial_network`; but see `CHANGES`), reads the same preprocessing and has the minimal set of
+actions. PPO and A2C train on Freeway with sticky actions (`STICKY`). Stop `make zoo`
 at any time: the same command goes on, and at most two minutes of a run are lost.
 """
 
@@ -245,9 +246,9 @@ def ship_cell(
 
     The float16 file is written first, loaded again and played, whole episodes or five minutes of
     play each: Q-networks and evolved ones greedily (but see `EPSILON`), policies with sampled
-    actions. A run that is not at its end gets the tag of its steps, such as "200k". The final
-    agent's row lists the run's checkpoints; every other tag is chosen among these, and the run is
-    trained if it is not here.
+    actions, all of them without the sticky actions that a run may have trained with. A run that is
+    not at its end gets the tag of its steps, such as "200k". The final agent's row lists the run's
+    checkpoints; every other tag is chosen among these, and the run is trained if it is not here.
 
     Args:
         cell: the run.
