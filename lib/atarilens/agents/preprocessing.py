@@ -97,10 +97,15 @@ def baby_a3c(screens: np.ndarray) -> np.ndarray:
         `[..., 80, 80]` float32 in [0, 1], multiples of 1/255.
     """
     top, bottom, left, right = PLAY_FIELD
-    mean = screens[..., top:bottom, left:right, :].sum(-1, dtype=np.int64) / 3.0
-    low, high = (extreme(mean, axis=(-2, -1), keepdims=True) for extreme in (np.min, np.max))
-    span = np.where(high > low, high - low, 1.0)
-    stretched = ((mean - low) * (255.0 / span) + 0.5).astype(np.int64)
+    red, green, blue = np.moveaxis(screens[..., top:bottom, left:right, :], -1, 0)
+    sums = np.add(red, green, dtype=np.uint16) + blue
+    stretched = np.empty(sums.shape, np.int16)
+    for index in np.ndindex(sums.shape[:-2]):
+        first, last = int(sums[index].min()), int(sums[index].max())
+        # The original computes this in float64 for every pixel; each sum needs it only once.
+        means = np.arange(first, last + 1) / 3.0
+        levels = (means - means[0]) * (255.0 / (means[-1] - means[0] or 1.0)) + 0.5
+        stretched[index] = levels.astype(np.int16)[sums[index] - first]
     halved = _halve(_halve(stretched).swapaxes(-1, -2)).swapaxes(-1, -2)
     return np.ascontiguousarray(halved, dtype=np.float32) / np.float32(255)
 
@@ -109,13 +114,20 @@ def _halve(image: np.ndarray) -> np.ndarray:
     """Filter the last axis by [1, 3, 3, 1] at every other pixel, rounding half up to integers.
 
     At both ends the tap outside is dropped and the weights are [3, 3, 1] / 7.
+
+    Args:
+        image: `[..., n]` int16 in 0 to 255, n even.
+
+    Returns:
+        `[..., n / 2]` int16 in 0 to 255.
     """
-    padded = np.pad(image, [(0, 0)] * (image.ndim - 1) + [(1, 1)])
-    far = padded[..., 0:-2:2] + padded[..., 3::2]
-    total = far + 3 * (image[..., 0::2] + image[..., 1::2])
-    weight = np.full(total.shape[-1], 8)
-    weight[[0, -1]] = 7
-    return (2 * total + weight) // (2 * weight)
+    even, odd = image[..., 0::2], image[..., 1::2]
+    total = 3 * (even + odd)
+    total[..., 1:] += odd[..., :-1]
+    total[..., :-1] += even[..., 1:]
+    halved = (total + 4) >> 3
+    halved[..., [0, -1]] = (2 * total[..., [0, -1]] + 7) // 14
+    return halved
 
 
 def area84(screens: np.ndarray) -> np.ndarray:
