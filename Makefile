@@ -37,7 +37,7 @@ endif
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
-figures: $(READY)  ## regenerate every figure, movie and number (ONLY=01 draws some)
+figures: $(READY)  ## regenerate every figure, movie and number (ONLY="01 09" draws some)
 	@JOBS=$(JOBS) $(RUN) figures
 
 test: $(READY)  ## lint and test; the notebooks run small

@@ -282,7 +282,7 @@ def test_an_interrupted_figure_is_drawn_the_next_time(checkout):
 
 
 def test_only_must_name_a_figure(checkout):
-    run = make(checkout, "figures", "ONLY=9")
+    run = make(checkout, "figures", "ONLY=00 9")
     assert run.returncode != 0
     wanted = "no figure starts with '9'; expected the start of a name in notebooks/params, "
     wanted += "00_toy--early to 00_toy--late\n"

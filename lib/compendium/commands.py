@@ -52,7 +52,7 @@ def figures(only: str = "", jobs: Count = 2) -> int:
     """Draw the figures that are out of date, several at a time.
 
     Args:
-        only: start of the names of the figures.
+        only: start of the names of the figures, or several with spaces between them.
         jobs: notebooks at a time.
     """
     from compendium.figures.drawing import NOT_HERE, draw_all
@@ -97,7 +97,7 @@ def verify(only: str = "", jobs: Count = 2, rows: Natural = 20, seed: Natural | 
     With the figure of notebook 61, rows of its table are measured again, drawn at random.
 
     Args:
-        only: start of the names of the figures.
+        only: start of the names of the figures, or several with spaces between them.
         jobs: notebooks, or episodes, at a time.
         rows: of data/tables/faithfulness.csv that are measured again.
         seed: of the draw of these rows; by default another one each day.

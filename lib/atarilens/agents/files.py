@@ -16,7 +16,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import pooch
 import torch
 import yaml
 from safetensors.torch import save as save_safetensors
@@ -276,6 +275,8 @@ def _foreign_network(row: dict, weights: Path) -> Network:
 
 def _fetch(name: str, row: dict) -> Path:
     """Return the weights of other people's agent in the cache, fetched if they are not there."""
+    import pooch  # a tenth of a second that only who needs foreign weights waits for
+
     base = os.environ.get(MIRROR) or row["url"]
     scheme = urlsplit(base).scheme
     remote = scheme in ("http", "https")

@@ -70,7 +70,7 @@ def compare(
     Args:
         statuses: figure -> exit status, as `drawing.draw_all` returns it. Figures whose data is not
             here are passed over.
-        only: start of the figures' names; files in `stored` that no params file makes are wrong.
+        only: see `list_figures`; files in `stored` that no params file makes are wrong.
         again: folder of the new runs.
         stored: folder of the stored files.
 

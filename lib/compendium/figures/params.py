@@ -14,19 +14,26 @@ PARAMS = NOTEBOOKS / "params"
 
 
 def list_figures(only: str = "") -> list[str]:
-    """List the figures that have a params file and whose names start with `only`.
+    """List the figures that have a params file and whose names start with a word of `only`.
+
+    Args:
+        only: starts of names, with spaces between them; "" lists all.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if no figure starts with one of the words.
     """
     names = sorted(path.stem for path in PARAMS.glob("*.yml"))
-    found = [name for name in names if name.startswith(only)]
-    if not found:
-        raise ValueError(
-            f"no figure starts with {only!r}; expected the start of a name in notebooks/params, "
-            f"{names[0]} to {names[-1]}"
-        )
-    return found
+    for start in _starts(only):
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(
+                f"no figure starts with {start!r}; expected the start of a name in "
+                f"notebooks/params, {names[0]} to {names[-1]}"
+            )
+    return [name for name in names if name.startswith(_starts(only))]
+
+
+def _starts(only: str) -> tuple[str, ...]:
+    return tuple(only.split()) or ("",)
 
 
 def notebook_of(figure: str) -> Path:
@@ -90,7 +97,7 @@ def files_of(figure: str, folder: Path) -> set[str]:
 
 
 def left_over(only: str = "", folder: Path = FIGURES) -> list[str]:
-    """Name the drawn files whose names start with `only` and that no params file makes."""
+    """Name the drawn files that no params file makes; their names start with a word of `only`."""
     made = set().union(*(files_of(figure, folder) for figure in list_figures()))
-    drawn = {path.name for path in folder.glob(f"{only}*") if path.stem != "README"}
-    return sorted(drawn - made)
+    drawn = {path.name for path in folder.iterdir() if path.name.startswith(_starts(only))}
+    return sorted(drawn - made - {"README.md"})
