@@ -30,8 +30,8 @@ KERNEL = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "NUMBA_NUM_THREADS": "1",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
@@ -76,9 +76,9 @@ def execute(notebook: Path, into: Path, parameters: dict, environment: dict | No
             return
         except DeadKernelError:
             if last_attempt:
+                last = f"; what it said last: {log.relative_to(ROOT)}" if log.stat().st_size else ""
                 raise ValueError(
-                    f"{notebook.name}: the kernel died (out of memory?); what it said last: "
-                    f"{log.relative_to(ROOT)}"
+                    f"{notebook.name}: the kernel died (out of memory?){last}"
                 ) from None
         except CellTimeoutError:
             raise ValueError(

@@ -99,5 +99,5 @@ def files_of(figure: str, folder: Path) -> set[str]:
 def left_over(only: str = "", folder: Path = FIGURES) -> list[str]:
     """Name the drawn files that no params file makes; their names start with a word of `only`."""
     made = set().union(*(files_of(figure, folder) for figure in list_figures()))
-    drawn = {path.name for path in folder.iterdir() if path.name.startswith(_starts(only))}
-    return sorted(drawn - made - {"README.md"})
+    drawn = {path.name for path in folder.iterdir() if path.stem != "README"}
+    return sorted(name for name in drawn - made if name.startswith(_starts(only)))
