@@ -24,8 +24,9 @@ QUIET = ["--log-level=CRITICAL"]  # every kernel warns of TCP, which here never 
 CELL_SECONDS = 600
 NOT_HERE = 3  # exit status of a process that lacks the data of its figure
 # One thread each: the numbers do not depend on how many cores there are. Memory that is freed is
-# kept for the next allocation, and comes in pages of 2 MB: asking the system again and again for
-# pages of 4 kB costs a third of the time. Only the C library of Linux reads these variables.
+# kept for the next allocation, because giving it back and asking again costs up to a third of the
+# time; it comes in pages of 2 MB, because those of 4 kB cost a twentieth. Only the C library of
+# Linux reads the last three variables.
 KERNEL = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     "NUMBA_NUM_THREADS": "1",
