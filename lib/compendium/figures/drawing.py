@@ -20,7 +20,12 @@ from compendium.figures import made_of
 from compendium.figures.params import check_parameters, notebook_of
 
 VERIFY = BUILD / "verify"
-QUIET = ["--log-level=CRITICAL"]  # every kernel warns of TCP, which here never leaves the machine
+KERNEL_OPTIONS = [
+    "--log-level=CRITICAL",  # every kernel warns of TCP, which here never leaves the machine
+    # To import the library makes a million objects and hardly any garbage: Python looks for it a
+    # seventieth as often, which saves half a second of each figure.
+    "--IPKernelApp.exec_lines=import gc; gc.set_threshold(50_000, 20, 20)",
+]
 CELL_SECONDS = 600
 NOT_HERE = 3  # exit status of a process that lacks the data of its figure
 # One thread each: the numbers do not depend on how many cores there are. Memory that is freed is
@@ -71,7 +76,7 @@ def execute(notebook: Path, into: Path, parameters: dict, environment: dict | No
                 progress_bar=False,
                 shutdown_kernel="immediate",  # its files are written: nothing to wait for
                 execution_timeout=CELL_SECONDS,
-                extra_arguments=QUIET,
+                extra_arguments=KERNEL_OPTIONS,
                 kernel_manager_class=_kernel_that_writes_to(log, KERNEL | (environment or {})),
             )
             return
