@@ -298,6 +298,12 @@ def test_an_interrupted_figure_is_drawn_the_next_time(checkout):
     assert not started.exists()
 
 
+def test_only_takes_the_starts_of_several_names():
+    some = params.list_figures("14 08")
+    assert some == [name for name in params.list_figures() if name[:2] in ("08", "14")]
+    assert {name[:2] for name in some} == {"08", "14"}
+
+
 def test_only_must_name_a_figure(checkout):
     run = make(checkout, "figures", "ONLY=00 9")
     assert run.returncode != 0
