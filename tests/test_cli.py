@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path):
 
     evaluate = ["evaluate", "AGENT=untrained-breakout", "EPISODES=1", f"OUT={tmp_path}"]
     run = subprocess.run(
-        [sys.executable, "-B", "-m", "compendium", *evaluate],  # -B: Python's own files are whole
+        [sys.executable, "-B", "-m", "compendium", *evaluate],  # -B: it would cut .pyc files
         preexec_fn=limit_file_size,
         capture_output=True,
         text=True,

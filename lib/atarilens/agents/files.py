@@ -275,7 +275,7 @@ def _foreign_network(row: dict, weights: Path) -> Network:
 
 def _fetch(name: str, row: dict) -> Path:
     """Return the weights of other people's agent in the cache, fetched if they are not there."""
-    import pooch  # a tenth of a second that only who needs foreign weights waits for
+    import pooch  # loading it takes a tenth of a second, and only foreign weights need it
 
     base = os.environ.get(MIRROR) or row["url"]
     scheme = urlsplit(base).scheme

@@ -22,8 +22,8 @@ from compendium.figures.params import check_parameters, notebook_of
 VERIFY = BUILD / "verify"
 KERNEL_OPTIONS = [
     "--log-level=CRITICAL",  # every kernel warns of TCP, which here never leaves the machine
-    # To import the library makes a million objects and hardly any garbage: Python looks for it a
-    # seventieth as often, which saves half a second of each figure.
+    # Importing the library makes many objects and hardly any garbage. Python looks for garbage
+    # a seventieth as often as by default; that saves half a second of each figure.
     "--IPKernelApp.exec_lines=import gc; gc.set_threshold(50_000, 20, 20)",
 ]
 CELL_SECONDS = 600
