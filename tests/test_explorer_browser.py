@@ -8,9 +8,12 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+import nbformat
 import papermill
 import pytest
 from browser import WAIT, free_port, keep, needs_chromium, open_browser, serve
+from nbclient import NotebookClient
+from nbclient.output_widget import OutputWidget
 
 from atarilens import load_agent, save_agent
 from atarilens.apps.explorer import drawing
@@ -231,6 +234,26 @@ def run_all_cells(page, address: str) -> None:
     page.locator(".jp-Cell").first.click()
     for _ in page.locator(".jp-Cell").all():
         page.keyboard.press("Shift+Enter")
+
+
+def test_nothing_is_written_to_the_kernel_while_the_page_is_made(tmp_path, monkeypatch):
+    """A request beside a running cell can hide its reply from nbclient; Voilà waits for ever."""
+    sent = []
+
+    def send(widget, *arguments, **others):
+        sent.append(widget.comm_id)
+        return original(widget, *arguments, **others)
+
+    original = OutputWidget.send
+    monkeypatch.setattr(OutputWidget, "send", send)
+    small = {"agent": "untrained-pong", "max_steps": 40}
+    notebook = tmp_path / NOTEBOOK
+    papermill.execute_notebook(str(NOTEBOOKS / NOTEBOOK), str(notebook), small, prepare_only=True)
+    client = NotebookClient(nbformat.read(notebook, as_version=4), timeout=WAIT / 1000)
+    made = client.execute()
+    widgets = made.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    assert "OutputModel" in {widget["model_name"] for widget in widgets}
+    assert sent == []
 
 
 def test_the_explorer_in_voila(page, in_voila):

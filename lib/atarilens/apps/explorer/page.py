@@ -91,7 +91,10 @@ class Explorer(Panels):
         self._changed_at = 0.0
         self._task: asyncio.Task | None = None
         self._connect()
-        self.load()
+        # The cell that makes the page must not write into `log`: nbclient, which runs it for
+        # Voilà, would then write to the kernel in between, and now and then never notice that the
+        # cell has ended (about one page of 75 loaded for ever).
+        self._guarded(self._load)
 
     def _connect(self) -> None:
         self.game.observe(self._on_game, "value")
