@@ -1,13 +1,18 @@
 import hashlib
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+import seaborn
 from matplotlib.colors import to_hex
 from PIL import Image
 
 from atarilens import views
+from atarilens.views import layouts
 
 REGION = (35, 195, 0, 160)
 BLACK = np.zeros((210, 160, 3), np.uint8)
@@ -288,3 +293,31 @@ def test_motion_arrow_starts_at_the_object_and_points_where_it_goes():
     assert end == pytest.approx((108, 59))
     assert views.motion_arrow(box, box) is None
     assert views.motion_arrow(box, np.zeros((0, 4))) is None
+
+
+def test_the_house_style_is_seaborns_but_for_what_its_first_lines_name():
+    wanted = {
+        **seaborn.axes_style("ticks", {"axes.grid": True, "grid.color": "0.92"}),
+        **seaborn.plotting_context("paper", rc={"font.size": 9, "axes.labelsize": 9}),
+        **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
+        **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 8.5),
+        "axes.titlesize": 9,
+        "font.family": ["DejaVu Sans"],
+    }
+    del wanted["image.cmap"], wanted["font.sans-serif"]  # every figure names its own
+    style = mpl.rc_params_from_file(layouts.HOUSE_STYLE, use_default_template=False)
+    assert set(style) == set(wanted)
+    for name, value in wanted.items():
+        expected = pytest.approx(value) if isinstance(value, float) else value
+        assert mpl.rcParams.validate[name](style[name]) == expected, name
+    assert list(layouts.PALETTE) == seaborn.color_palette("colorblind").as_hex()
+    with layouts.house_style():
+        assert mpl.rcParams["axes.spines.top"] is False
+    assert mpl.rcParams["axes.spines.top"] is True
+
+
+def test_the_library_loads_without_the_packages_that_take_long():
+    code = "import sys; from atarilens import measures, play, views; "
+    code += "print({'pandas', 'seaborn', 'scipy.stats', 'ipywidgets'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "set()\n"

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from atarilens import paths
 from atarilens.agents.agent import Agent
 from atarilens.agents.files import load_agent, read_row
 from atarilens.games.objects import game as record_of
+
+if TYPE_CHECKING:  # pandas loads with the first table, not with the library
+    import pandas as pd
 
 FINAL = "final"
 FAMILIES = {
@@ -76,7 +78,7 @@ def load(algorithm: str, game: str, run: int = 1, tag: str = FINAL) -> Agent:
     )
 
 
-def available() -> pd.DataFrame:
+def available() -> "pd.DataFrame":
     """Return what `load` gives: algorithm, game, run, tag, mean score, agent steps of training.
 
     `tags` tells what else a run has passed through, and what it did not reach.
@@ -84,6 +86,8 @@ def available() -> pd.DataFrame:
     Raises:
         ValueError: for a damaged row.
     """
+    import pandas as pd
+
     rows = []
     for key in _keys():
         newcomer = _newcomers.get(key)
@@ -94,7 +98,7 @@ def available() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def tags() -> pd.DataFrame:
+def tags() -> "pd.DataFrame":
     """Return every tag of every final agent: a row even for a tag that its run did not reach.
 
     Limits of CPU time and frames are those of `LIMITS`. "human" is the first checkpoint that
@@ -110,6 +114,8 @@ def tags() -> pd.DataFrame:
         Columns algorithm, game, run, tag, `steps` and `cpu_minutes` of training (NaN if the run
         did not reach the tag), and `how`: "stored", "not reached", or the command that rebuilds it.
     """
+    import pandas as pd
+
     stored, rows = set(_keys()), []
     for algorithm, game, run, tag in sorted(stored):
         if tag != FINAL or (algorithm, game, run, tag) in _newcomers:
@@ -131,7 +137,7 @@ def tags() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS[:4], "steps", "cpu_minutes", "how"])
 
 
-def matrix(tag: str = FINAL) -> pd.DataFrame:
+def matrix(tag: str = FINAL) -> "pd.DataFrame":
     """Return every cell of the zoo at a tag, trained or not, and every newcomer.
 
     Args:
@@ -141,6 +147,8 @@ def matrix(tag: str = FINAL) -> pd.DataFrame:
         The columns of `available`, then `family`, and `name`, which is empty for a cell that is
         not stored. Its score and steps are missing (NaN).
     """
+    import pandas as pd
+
     found = available()
     found = found[found["tag"] == tag]
     known = {tuple(row[:3]): row for row in found.itertuples(index=False)}

@@ -11,8 +11,8 @@ from itertools import permutations
 from math import factorial
 
 import numpy as np
+import scipy
 import torch
-from scipy.stats import rankdata
 
 from atarilens.agents import Agent
 from atarilens.agents.preprocessing import area84
@@ -285,7 +285,7 @@ def map_agreement(
     units = []
     for grid in grids:
         flat = np.reshape(grid, (len(grid), -1)).astype(np.float64)
-        flat = rankdata(flat, axis=1) if measure == "ranks" else flat
+        flat = scipy.stats.rankdata(flat, axis=1) if measure == "ranks" else flat
         flat = flat - flat.mean(1, keepdims=True)
         size = np.sqrt((flat**2).sum(1, keepdims=True))
         units.append(np.divide(flat, size, out=np.full(flat.shape, np.nan), where=size > 0))

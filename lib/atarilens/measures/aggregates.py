@@ -10,7 +10,7 @@ its score the mean over its episodes. Episodes of one run say nothing about anot
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from atarilens.measures.intervals import BOOTSTRAP_SEED, RESAMPLES
 
@@ -24,7 +24,7 @@ def human_normalised(score: float, random_score: float, human_score: float) -> f
 
 def iqm(scores: np.ndarray) -> np.ndarray:
     """Return the interquartile mean of the last axis: the mean without the outer quarters."""
-    return stats.trim_mean(scores, 0.25, axis=-1)
+    return scipy.stats.trim_mean(scores, 0.25, axis=-1)
 
 
 def optimality_gap(scores: np.ndarray, goal: float = 1.0) -> np.ndarray:

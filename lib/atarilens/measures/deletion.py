@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from atarilens.saliency import SaliencyMaps, saliency_maps
 from atarilens.saliency.calling import as_batch, network_outputs
@@ -326,13 +326,15 @@ def scale_to_entropy(logits, reference) -> float:
     """
     logits, reference = (np.asarray(z, np.float64) for z in (logits, reference))
     wanted = np.clip(_entropy(reference), _entropy(1e6 * logits), _entropy(1e-4 * logits))
-    power = optimize.brentq(lambda power: _entropy(10**power * logits) - wanted, -4, 6, xtol=1e-6)
+    power = scipy.optimize.brentq(
+        lambda power: _entropy(10**power * logits) - wanted, -4, 6, xtol=1e-6
+    )
     return float(10**power)
 
 
 def _entropy(logits: np.ndarray) -> float:
     """Return the mean entropy of the policies softmax(logits), in nats."""
-    return float(special.entr(_softmax(logits)).sum(-1).mean())
+    return float(scipy.special.entr(_softmax(logits)).sum(-1).mean())
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

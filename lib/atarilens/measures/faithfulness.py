@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
 
 from atarilens.saliency import baseline_image
 from atarilens.saliency.calling import as_batch, network_outputs
@@ -256,7 +256,7 @@ def map_similarity(a, b, either_sign: bool = True) -> dict[str, float]:
 
 def spearman(a, b) -> float:
     """Return Spearman's rank correlation of all entries; NaN if one side is constant."""
-    return _pearson(rankdata(a), rankdata(b))
+    return _pearson(scipy.stats.rankdata(a), scipy.stats.rankdata(b))
 
 
 def _pearson(a, b) -> float:
@@ -424,7 +424,7 @@ def agreement(saliency: Mapping, effects: Mapping, *, seed: int = SEED) -> Agree
         right[episode[of_one[0]]] += (0.5 * (1 + order * truth))[counted].sum()
         pairs[episode[of_one[0]]] += counted.sum()
 
-    ranks = np.stack([rankdata(x), rankdata(y)])
+    ranks = np.stack([scipy.stats.rankdata(x), scipy.stats.rankdata(y)])
     ranks -= ranks.mean(1, keepdims=True)
     products = np.stack([ranks[0] ** 2, ranks[1] ** 2, ranks[0] * ranks[1], *ranks, 0 * x + 1])
     sums = np.stack([np.bincount(episode, weights=row) for row in products])  # [6, E]

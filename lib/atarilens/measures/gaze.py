@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from scipy.stats import entropy, rankdata
 
 EPSILON = 1e-7  # of the corrected KL divergence, per pixel of maps whose sum is 1
 OTHER_FRAMES = 10  # whose fixations are the shuffled AUC's negatives
@@ -147,7 +147,7 @@ def _why_no_kl(saliency, fixations, blurred, epsilon) -> str:
 def _kl(saliency, blurred, epsilon) -> float:
     if epsilon is not None:
         saliency, blurred = (each / each.sum() + epsilon for each in (saliency, blurred))
-    return float(entropy(blurred.ravel(), saliency.ravel()))
+    return float(scipy.stats.entropy(blurred.ravel(), saliency.ravel()))
 
 
 def _why_no_auc(saliency, fixations, others) -> str:
@@ -167,7 +167,7 @@ def _auc(saliency, fixations, others, splits, seed) -> float:
     shares = others.ravel() / others.sum()
     drawn = np.random.RandomState(seed).choice(flat.size, size=(splits, count), p=shares)
     scores = np.concatenate([np.broadcast_to(positives, (splits, count)), flat[drawn]], 1)
-    ranks = rankdata(scores, axis=1)[:, :count].sum(1)  # ties share their mean rank
+    ranks = scipy.stats.rankdata(scores, axis=1)[:, :count].sum(1)  # ties share their mean rank
     return float(((ranks - count * (count + 1) / 2) / count**2).mean())
 
 

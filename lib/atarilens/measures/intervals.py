@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 ENOUGH_TO_RESAMPLE = 20  # episodes from which on the bootstrap's coverage is near its level
 BOOTSTRAP_SEED = 0
@@ -35,7 +35,8 @@ def mean_interval(values: Sequence[float], *, level: float = 0.95) -> tuple[floa
         raise ValueError(f"level must lie between 0 and 1, received {level}")
     if values.size == 1:
         return float("nan"), float("nan")
-    reach = stats.t.ppf((1 + level) / 2, values.size - 1) * stats.sem(values)
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    reach = scipy.special.stdtrit(values.size - 1, (1 + level) / 2) * error
     return float(values.mean() - reach), float(values.mean() + reach)
 
 
@@ -49,7 +50,7 @@ def share_interval(hits: int, tries: int, *, level: float = 0.95) -> tuple[float
     """
     if not tries:
         return 0.0, 1.0
-    found = stats.binomtest(int(hits), int(tries)).proportion_ci(level, "exact")
+    found = scipy.stats.binomtest(int(hits), int(tries)).proportion_ci(level, "exact")
     return float(found.low), float(found.high)
 
 

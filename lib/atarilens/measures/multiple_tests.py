@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from atarilens.measures.intervals import ENOUGH_TO_RESAMPLE, RESAMPLES, mean_interval
 
@@ -32,7 +32,8 @@ def p_value(values) -> float:
     if np.ptp(values) == 0:
         return 1.0 if values[0] == 0 else float(np.finfo(float).tiny)
     if values.size < ENOUGH_TO_RESAMPLE:
-        return float(stats.ttest_1samp(values, 0.0).pvalue)
+        t = values.mean() / (values.std(ddof=1) / np.sqrt(values.size))
+        return float(2 * special.stdtr(values.size - 1, -abs(t)))
     generator = np.random.default_rng(0)
     means = values[generator.integers(values.size, size=(RESAMPLES, values.size))].mean(1)
     tail = min((means <= 0).sum(), (means >= 0).sum())
@@ -60,8 +61,10 @@ def p_value_of_interval(difference: float, low: float, high: float, episodes: in
     if reach <= 0:
         return float(np.finfo(float).tiny) if difference else 1.0
     few = episodes < ENOUGH_TO_RESAMPLE
-    law = stats.t(episodes - 1) if few else stats.norm
-    return max(float(2 * law.sf(law.ppf(0.975) * abs(difference) / reach)), np.finfo(float).tiny)
+    edge = special.stdtrit(episodes - 1, 0.975) if few else special.ndtri(0.975)
+    beyond = -edge * abs(difference) / reach
+    tail = special.stdtr(episodes - 1, beyond) if few else special.ndtr(beyond)
+    return max(float(2 * tail), np.finfo(float).tiny)
 
 
 def joint_p_value(p_values: Iterable[float]) -> float:

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from atarilens.views.charts import INK
 from atarilens.views.layouts import CHANCE, house_style
 
 ALGORITHMS = {  # apart for colour-blind readers; a family has neighbouring hues
@@ -186,22 +185,20 @@ def draw_matrix(axes: Axes, table: np.ndarray, names: Sequence[str], *, low: flo
         names: of the R agents.
         low: value drawn white.
     """
+    import seaborn as sns  # it loads slowly, and few figures need it
+
     with house_style():
         crowded = len(names) > MOST_NUMBERED
-        squares = axes.imshow(table, cmap="Blues", vmin=low, vmax=1.15, aspect="auto")
-        for i, row in enumerate(() if crowded else table):
-            for j, value in enumerate(row):
-                if np.isfinite(value):
-                    colour = "white" if value > 0.75 else INK
-                    axes.text(j, i, f"{value:.2f}", ha="center", va="center", color=colour, size=7)
-        if crowded:
-            scale = {"boundaries": np.linspace(low, 1, 51), "ticks": np.linspace(low, 1, 5)}
-            axes.figure.colorbar(squares, ax=axes, fraction=0.06, format="%.2f", **scale)
+        scale = {"boundaries": np.linspace(low, 1, 51), "ticks": np.linspace(low, 1, 5)}
+        told = {"annot": not crowded, "fmt": ".2f", "annot_kws": {"size": 7}}
+        told |= {"cbar": crowded, "cbar_kws": {"fraction": 0.06, "format": "%.2f", **scale}}
+        labels = {"xticklabels": names, "yticklabels": names}
+        sns.heatmap(table, ax=axes, cmap="Blues", vmin=low, vmax=1.15, **told, **labels)
         turned = {"rotation": 90, "va": "center"} if crowded else {"rotation": 35}
-        axes.set_xticks(range(len(names)), names, ha="right", rotation_mode="anchor", **turned)
-        axes.set_yticks(range(len(names)), names)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor", **turned)
+        for label in axes.get_yticklabels():
+            label.set_rotation(0)
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             label.set_color(algorithm_colour(label.get_text()))
         axes.grid(False)
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0)

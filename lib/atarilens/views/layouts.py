@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Circle, FancyBboxPatch, Patch
@@ -28,7 +28,12 @@ HEADING = 84  # of 11 points
 NOTE = 118  # of 9 points
 HEAD_COLOURS = {"actor": ACTOR, "critic": CRITIC}
 WIDE_LEGEND = 112  # above an axes that has words at its right
-PALETTE = sns.color_palette("colorblind")
+HOUSE_STYLE = Path(__file__).with_name("house.mplstyle")
+# Of curves without a role: seaborn's "colorblind".
+PALETTE = (
+    *("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"),
+    *("#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9"),
+)
 # Of conditions and objects below screens, where blue, red and magenta are taken by the heads:
 # teal, ochre, grey, brown, pale teal, cream; apart for colour-blind eyes, too.
 NEUTRAL = ("#1f6f6b", "#dba53a", "#8c8c8c", "#5b3d1e", "#8fcfc6", "#f0e2c4")
@@ -37,21 +42,8 @@ EVENT = "#d7301f"  # red of the marks of events
 
 
 def house_style() -> AbstractContextManager:
-    """Return the context in which every figure is drawn: seaborn's, with one font that ships."""
-    return mpl.rc_context(
-        {
-            **sns.axes_style("ticks", {"axes.grid": True, "grid.color": "0.92"}),
-            **sns.plotting_context("paper", rc={"font.size": 9, "axes.labelsize": 9}),
-            "axes.titlesize": 9,
-            "axes.spines.right": False,
-            "axes.spines.top": False,
-            "xtick.labelsize": 8.5,
-            "ytick.labelsize": 8.5,
-            "legend.fontsize": 8.5,
-            "legend.frameon": False,
-            "font.family": "DejaVu Sans",
-        }
-    )
+    """Return the context in which every figure is drawn: that of `house.mplstyle`."""
+    return mpl.rc_context(fname=HOUSE_STYLE)
 
 
 def new_figure(height: float, caption: str) -> Figure:
