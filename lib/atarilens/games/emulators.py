@@ -124,9 +124,8 @@ class AtariEnv(gymnasium.Env):
         self.ale.setFloat("repeat_action_probability", settings.repeat_action_probability)
         self.ale.setInt("max_num_frames_per_episode", settings.max_frames)
         self.rom = roms.get_rom_path(record_of(settings.game).ale)
-        self._load(0)
-        full = settings.full_action_space
-        self.actions = self.ale.getLegalActionSet() if full else self.ale.getMinimalActionSet()
+        self._has_game = False  # the first reset loads it
+        self.actions = _action_sets(settings.game)[settings.full_action_space]
         self.action_meanings = [ale_py.Action(action).name for action in self.actions]
         self.action_space = gymnasium.spaces.Discrete(len(self.actions))
         self.observation_space = gymnasium.spaces.Box(0, 255, (210, 160, 3), np.uint8)
@@ -138,12 +137,13 @@ class AtariEnv(gymnasium.Env):
     def _load(self, seed: int) -> None:
         self.ale.setInt("random_seed", seed)
         self.ale.loadROM(self.rom)  # the emulator takes its seed only here
+        self._has_game = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start an episode; with a seed, the whole episode is a function of it and the actions."""
         super().reset(seed=seed)
-        if seed is not None:
-            self._load(seed)
+        if seed is not None or not self._has_game:
+            self._load(seed or 0)
         self._owed = 0
         self.ale.reset_game()
         noops = int(self.np_random.integers(self.settings.noop_max + 1))
@@ -307,9 +307,17 @@ MAX_ACTIONS = 18  # the full action set of the emulator
 
 
 @cache
+def _action_sets(game: str) -> tuple[list, list]:
+    """Return the minimal set of a game's actions, and the full one of 18."""
+    ale = ale_py.ALEInterface()
+    ale.loadROM(roms.get_rom_path(record_of(game).ale))
+    return ale.getMinimalActionSet(), ale.getLegalActionSet()
+
+
 def action_meanings(game: str, full_action_space: bool = False) -> tuple[str, ...]:
     """Return the names of a game's actions, in the order of their indices."""
-    return tuple(make_env(game, full_action_space=full_action_space).action_meanings)
+    actions = _action_sets(EnvironmentSettings(game).game)[full_action_space]
+    return tuple(ale_py.Action(action).name for action in actions)
 
 
 def action_set(game: str, num_actions: int) -> dict:
