@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from types import NoneType
 from typing import Any
@@ -53,7 +53,7 @@ def usage(verb: str) -> str:
     return " ".join(["make", verb, *words])
 
 
-def given(words: list[str], known: dict[str, inspect.Parameter], verb: str) -> dict[str, str]:
+def given(words: Sequence[str], known: dict[str, inspect.Parameter], verb: str) -> dict[str, str]:
     """Collect the variables of a verb from the environment, and from the words after the verb.
 
     Raises:
@@ -94,7 +94,7 @@ def convert(name: str, text: str, kind: Any) -> Any:
         raise ValueError(f"{name}={text}: expected {EXPECTED[kind]}") from None
 
 
-def parse(verb: str, words: list[str]) -> dict[str, Any]:
+def parse(verb: str, words: Sequence[str]) -> dict[str, Any]:
     """Return the arguments of a verb's function.
 
     Raises:
@@ -121,19 +121,28 @@ def help_on(verb: str | None) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; return 0, or 2 after one line that says what is wrong.
+    """Run one verb; return its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return exit_status(lambda: _run(*(words or ["--help"])))
+
+
+def _run(verb: str, *words: str) -> int | None:
+    if {verb, *words} & {"-h", "--help"}:
+        print(help_on(verb if verb in verbs() else None))
+        return 0
+    if verb not in verbs():
+        known = ", ".join(verbs())
+        raise ValueError(f"there is no verb {verb!r}; expected one of {known}")
+    return verbs()[verb](**parse(verb, words))
+
+
+def exit_status(action: Callable[[], int | None]) -> int:
+    """Do something; return its exit status, or 2 after one line that says what is wrong.
 
     Only Python code that a message proposes, indented by four spaces, keeps lines of its own.
     """
-    verb, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        if {verb, *words} & {"-h", "--help"}:
-            print(help_on(verb if verb in verbs() else None))
-            return 0
-        if verb not in verbs():
-            known = ", ".join(verbs())
-            raise ValueError(f"there is no verb {verb!r}; expected one of {known}")
-        return verbs()[verb](**parse(verb, words)) or 0
+        return action() or 0
     except (ValueError, OSError) as error:
         said = re.sub(r"\s*\n(?! {4})\s*", " ", str(error).strip())
         print(f"atarilens: error: {said}", file=sys.stderr)

@@ -6,9 +6,9 @@ record of what the figure is made of is written. Only a figure that has its reco
 """
 
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -74,6 +74,7 @@ def execute(notebook: Path, into: Path, parameters: dict, environment: dict | No
                 kernel_name="python3",
                 cwd=str(NOTEBOOKS),
                 progress_bar=False,
+                request_save_on_cell_execute=False,  # once at the end, or when a cell fails
                 shutdown_kernel="immediate",  # its files are written: nothing to wait for
                 execution_timeout=CELL_SECONDS,
                 extra_arguments=KERNEL_OPTIONS,
@@ -179,11 +180,15 @@ def draw_all(figures: Sequence[str], jobs: int, folder: Path = BUILD) -> dict[st
     Returns:
         figure -> exit status: 0, `NOT_HERE`, or what its process left with after its error line.
     """
-    command = [sys.executable, "-m", "compendium", "figure", f"AGAIN={int(folder != BUILD)}"]
-    environment = {name: value for name, value in os.environ.items() if name != "MAKELEVEL"}
+    # The process of each figure is forked from one that has loaded papermill.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "compendium.cli", "papermill"])
 
     def run(figure: str) -> int:
-        return subprocess.run([*command, f"NAME={figure}"], env=environment, check=False).returncode
+        process = context.Process(target=_draw_and_exit, args=(figure, folder != BUILD))
+        process.start()
+        process.join()
+        return process.exitcode
 
     pool = ThreadPoolExecutor(jobs)
     try:
@@ -191,3 +196,10 @@ def draw_all(figures: Sequence[str], jobs: int, folder: Path = BUILD) -> dict[st
         return dict(zip(figures, runs, strict=True))
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C reaches the running ones, too; none follows
+
+
+def _draw_and_exit(figure: str, again: bool) -> None:
+    """Run `make figure` in this process, and end it with the exit status."""
+    from compendium import cli, commands
+
+    sys.exit(cli.exit_status(lambda: commands.figure(figure, again)))
