@@ -26,7 +26,7 @@ RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders
 FROM_COMPENDIUM = {"compendium.training"}  # all that a notebook imports from compendium
 MOST_ENTRIES = 10  # on a level of lib/, not counting __init__.py and __main__.py
 # A smoke alarm, no reason to write densely: the commit that raises a number says why.
-MOST_LINES = {"atarilens": 16_300, "atarilens.apps": 3_700, "compendium": 9_000}
+MOST_LINES = {"atarilens": 16_400, "atarilens.apps": 3_700, "compendium": 9_000}
 WALLED_OFF = "atarilens.saliency.fast"  # counts for nobody
 SALIENCY_MAY_IMPORT = {"PIL", "captum", "joblib", "llvmlite", "numba", "numpy", "scipy", "torch"}
 SALIENCY_MAY_IMPORT |= {"tqdm"}

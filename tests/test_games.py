@@ -60,6 +60,8 @@ def follow_ball(name, ram, rng):
         return int(rng.choice([1, 3, 4, 5, 11, 12, 13]))
     if name in ("mspacman", "frostbite"):
         return int(rng.choice([2, 3, 4, 5]))
+    if name == "enduro":
+        return int(rng.choice([1, 7, 8], p=[0.6, 0.2, 0.2]))  # straight on, right, left
     if name == "freeway":
         return int(rng.choice(3, p=[0.1, 0.8, 0.1]))
     if name == "spaceinvaders" or rng.random() < 0.2:
@@ -420,6 +422,51 @@ def test_frostbites_boxes_hold_exactly_the_coloured_pixels():
     assert len(object_boxes("frostbite", rams[-1])["floes"]) > 0
 
 
+def test_enduros_boxes_of_the_next_frame_hold_the_coloured_pixels():
+    screens, rams = play("enduro", 1200, max_pool=False)
+    road = np.zeros((210, 160), bool)
+    road[52:155, 8:] = True
+    exact = {kind: [] for kind in ("other_cars", "drawn", "car", "mountains")}
+    for screen, ram in zip(screens, rams, strict=True):
+        boxes = object_boxes("enduro", ram)
+        bright = np.ptp(screen.astype(int), axis=2) > 20
+        cars = bright & ~coloured(screen, (0, 68, 0), (52, 155)) & road
+        places = boxes["other_cars"] + np.array([-5, 5, 0, 0])
+        exact["other_cars"] += [not (cars & ~filled(places)).any()] * bool(cars.any())
+        exact["drawn"] += [cars[a:b, c:d].any() for a, b, c, d in places.astype(int)]
+        exact["car"].append(
+            coloured(screen, (192, 192, 192), (130, 155))[filled(boxes["car"])].sum()
+        )
+        hills = (screen[40:51] != screen[40, 20]).any(-1)
+        hills[:, :8] = False
+        exact["mountains"].append(
+            not (hills & ~filled(boxes["mountains"] + [0, 0, -3, 3])[40:51]).any()
+        )
+    assert len(exact["other_cars"]) > 300
+    assert np.mean(exact["other_cars"]) > 0.9  # all but those that change their section
+    assert np.mean(exact["drawn"]) > 0.95
+    assert np.mean(exact["car"]) > 0.98
+    assert np.mean(exact["mountains"]) > 0.98
+
+
+def test_enduros_collisions_stop_the_car_and_passings_score():
+    env, rng = make_env("enduro"), np.random.default_rng(0)
+    _, info = env.reset(seed=0)
+    rams, rewards = [], []
+    for _ in range(800):
+        rams.append(info["ram"])
+        _, reward, *_, info = env.step(follow_ball("enduro", info["ram"], rng))
+        rewards.append(reward)
+    rams, rewards = np.array(rams), np.array(rewards)
+    hits = find_events("enduro", "collision", rams, rewards, np.zeros(800, int)).start
+    speed = cell("enduro", "speed", rams).astype(int)
+    assert len(hits) >= 3
+    assert (speed[hits] - speed[hits + 1] >= 6).all()
+    assert (speed[hits + 1] <= 10).all()
+    passed = find_events("enduro", "passing", rams, rewards, np.zeros(800, int)).start
+    assert len(passed) == (rewards > 0).sum() >= 3
+
+
 def test_freeway_score_in_ram_is_the_rewards_and_each_crossing_an_event():
     env = make_env("freeway")
     _, info = env.reset(seed=0)
@@ -464,7 +511,7 @@ def test_games_without_a_record_play_and_say_that_they_have_no_objects():
     screen, info = make_env("ALE/Qbert-v5").reset(seed=0)
     assert screen.shape == (210, 160, 3)
     assert not has_objects("qbert")
-    message = "where the objects of Qbert are is not known; it is for breakout, freeway, frostbite"
+    message = "where the objects of Qbert are is not known; it is for breakout, enduro, freeway"
     with pytest.raises(ValueError, match=message):
         object_boxes("qbert", info["ram"])
     with pytest.raises(ValueError, match="Qbert has no event 'decisive'; it has none"):
@@ -504,7 +551,7 @@ def test_a_record_is_whole(name):
 
 def test_errors_name_what_was_received():
     for name, message in {
-        "pongg": "unknown game 'pongg', did you mean pong? Known are breakout, freeway, fro",
+        "pongg": "unknown game 'pongg', did you mean pong? Known are breakout, enduro, fre",
         "ALE/Pacman-v5": "game 'ALE/Pacman-v5' has more than 210 screen lines, which is not sup",
         "joust": "game 'joust' is for two players only, which is not supported",
     }.items():

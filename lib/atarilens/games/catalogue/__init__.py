@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from ale_py import roms
 
 from atarilens.games.catalogue.breakout import BREAKOUT
+from atarilens.games.catalogue.enduro import ENDURO
 from atarilens.games.catalogue.freeway import FREEWAY
 from atarilens.games.catalogue.frostbite import FROSTBITE
 from atarilens.games.catalogue.mspacman import MS_PACMAN
@@ -18,7 +19,7 @@ from atarilens.games.catalogue.seaquest import SEAQUEST
 from atarilens.games.catalogue.spaceinvaders import SPACE_INVADERS
 from atarilens.games.record import Game
 
-RECORDS = (PONG, BREAKOUT, SPACE_INVADERS, FREEWAY, SEAQUEST, MS_PACMAN, FROSTBITE)
+RECORDS = (PONG, BREAKOUT, SPACE_INVADERS, FREEWAY, SEAQUEST, MS_PACMAN, FROSTBITE, ENDURO)
 GAMES = {record.name: record for record in RECORDS}
 
 # The screen of these has 214 to 250 lines, so a screen [210, 160] would not show it whole.
