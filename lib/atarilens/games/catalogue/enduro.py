@@ -33,7 +33,7 @@ def _car(ram: np.ndarray, section: int) -> Box:
 
 
 def boxes(ram: np.ndarray) -> dict[str, list[Box]]:
-    """Find car (the agent's), other cars, and mountains.
+    """Find own_car (the agent's), the other cars, and mountains.
 
     The RAM is one frame ahead of the screen: another car's box is up to 5 px above or below the
     car, a mountain's up to 3 px beside it. At night and in fog a box says where a car is that the
@@ -47,8 +47,8 @@ def boxes(ram: np.ndarray) -> dict[str, list[Box]]:
         at = (int(ram[54]) + shift) % 160
         mountains += [(top_of, MOUNTAIN_FLOOR, x, x + width) for x in (at, at - 160)]
     return {
-        "car": cut([(top, top + OWN_HEIGHT, left, left + OWN_WIDTH)], *ROAD),
-        "other_cars": cut(cars, *ROAD),
+        "own_car": cut([(top, top + OWN_HEIGHT, left, left + OWN_WIDTH)], *ROAD),
+        "cars": cut(cars, *ROAD),
         "mountains": cut(mountains, 0, MOUNTAIN_FLOOR, *ROAD[2:]),
     }
 
@@ -81,7 +81,7 @@ ENDURO = Game(
         "mountains_x": ((54,), "left edge, px - 76; it wraps around at 160"),
     },
     boxes=boxes,
-    player="car",
+    player="own_car",
     events={
         "collision": Event("the car runs into another car", at_once(collisions)),
         "passing": Event("the car passes another car", at_once(passings)),
