@@ -524,7 +524,9 @@ function writeLink() {
   if (state.shown !== "both") parts.shown = state.shown;
   const hash = `#${Object.entries(parts).map(([name, value]) => `${name}=${value}`).join("&")}`;
   clearTimeout(writing);
-  writing = setTimeout(() => history.replaceState(null, "", hash), 150); // browsers limit its rate
+  const shown = location.hash;
+  const write = () => location.hash === shown && history.replaceState(null, "", hash);
+  writing = setTimeout(write, 150); // browsers limit its rate; a link opened meanwhile stays
   return hash;
 }
 

@@ -28,6 +28,7 @@ function serve(scope, networks) {
   /** Let the network read a step, with the memory that enters it. */
   function prepare(step) {
     if (prepared === step) return;
+    if (!(step >= 0 && step < episode.steps)) throw new RangeError(`there is no step ${step}`);
     let from = step;
     while (!memories[from]) from--;
     for (let t = from; t <= step; t++) {
