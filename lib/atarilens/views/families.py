@@ -202,3 +202,4 @@ def draw_matrix(axes: Axes, table: np.ndarray, names: Sequence[str], *, low: flo
         for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
             label.set_color(algorithm_colour(label.get_text()))
         axes.grid(False)
+        axes.tick_params(length=0)
