@@ -127,6 +127,17 @@ def test_its_numbers_are_the_librarys(page, games, recording):
 
 
 @needs_chromium
+def test_a_link_that_is_opened_meanwhile_is_not_overwritten(page):
+    follow(page, "#agent=pong-strong")
+    page.evaluate("""() => {
+        document.querySelector('#copy').click(); // the page writes its link 150 ms later
+        history.replaceState(null, '', '#agent=breakout-strong');
+    }""")
+    page.wait_for_timeout(500)
+    assert page.evaluate("location.hash") == "#agent=breakout-strong"
+
+
+@needs_chromium
 def test_people_scrub_click_and_send_a_moment(page):
     start, opening = SHORT[1].start, SHORT[1].opening
     follow(page, "#agent=pong-strong")

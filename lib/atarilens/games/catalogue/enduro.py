@@ -76,7 +76,7 @@ ENDURO = Game(
         "speed": ((22,), "6 after a collision"),
         "phase": ((25,), "how near the other cars are within their sections; 0: nearest"),
         "cars": (tuple(range(27, 34)), "colour of the car in each section of the road; 0: none"),
-        "car_x": ((46,), "signed; 9 of it are 5 px, to the left"),
+        "car_x": ((46,), "signed; 0: left edge at px 78; 9 units are 5 px to the left"),
         "car_y": ((52,), "top edge, px - 89"),
         "mountains_x": ((54,), "left edge, px - 76; it wraps around at 160"),
     },
